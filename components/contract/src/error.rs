@@ -1,0 +1,70 @@
+//! The one error type of components.
+
+use std::fmt;
+
+/// Why a component refused or failed; blocks map it to API errors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// The thing asked for does not exist.
+    NotFound,
+    /// The ETag is well formed but is not the current one.
+    ETagMismatch,
+    /// The ETag has a form this component cannot have made.
+    ETagInvalid,
+    /// The request or the metadata is wrong.
+    InvalidRequest,
+    /// The component cannot do this at all.
+    Unsupported,
+    /// Credentials are missing or wrong.
+    Unauthorized,
+    /// Too many requests for now.
+    RateLimited,
+    /// The service behind it cannot be reached now.
+    Unavailable,
+    /// It took too long.
+    Timeout,
+    /// Anything else.
+    Internal,
+}
+
+/// An error of a component: a kind, what was being done, and the cause.
+#[derive(Debug)]
+pub struct ComponentError {
+    /// The class that decides status and retry.
+    pub kind: ErrorKind,
+    /// What was being done to what, lower case, no full stop.
+    pub message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl ComponentError {
+    /// Makes an error without a cause.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self { kind, message: message.into(), source: None }
+    }
+
+    /// Makes an error with its cause.
+    pub fn caused(kind: ErrorKind, message: impl Into<String>, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+        Self { kind, message: message.into(), source: Some(Box::new(source)) }
+    }
+
+    /// Whether the same call may succeed later.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self.kind, ErrorKind::RateLimited | ErrorKind::Unavailable | ErrorKind::Timeout | ErrorKind::Internal)
+    }
+}
+
+impl fmt::Display for ComponentError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Some(source) => write!(f, "{}: {source}", self.message),
+            None => f.write_str(&self.message),
+        }
+    }
+}
+
+impl std::error::Error for ComponentError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source.as_ref() as &(dyn std::error::Error + 'static))
+    }
+}

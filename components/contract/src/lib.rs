@@ -1,0 +1,24 @@
+//! What a component is to the sidecar: one trait per building block, typed metadata, capabilities and the registry.
+//!
+//! *Job:* the seam between blocks and client libraries. *Neighbours:* implementation crates depend on this crate and on
+//! nothing of ours above it; blocks see `Arc<dyn Trait>` only. *Invariant:* a component never learns of routes, apps'
+//! ports, resiliency policies or HTTP.
+
+mod error;
+mod metadata;
+mod name_resolution;
+mod pubsub;
+mod registry;
+mod secrets;
+mod state;
+
+pub use error::{ComponentError, ErrorKind};
+pub use metadata::{InitContext, Metadata};
+pub use name_resolution::{NameResolver, Registration, ResolveRequest};
+pub use pubsub::{AckHandle, BulkEntryError, Delivery, Message, Outcome, PubSub, PubSubCapability, PublishRequest, SubscribeRequest};
+pub use registry::{Factory, Registry};
+pub use secrets::{SecretBundle, SecretStore};
+pub use state::{
+    BulkGetItem, Concurrency, Consistency, DeleteRequest, GetRequest, SetRequest, StateCapability, StateItem, StateOperation, StateStore,
+    TransactionRequest, TransactionalStore,
+};

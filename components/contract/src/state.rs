@@ -1,0 +1,211 @@
+//! Key/value state stores.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+
+use crate::ComponentError;
+
+/// Concurrency option of a write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Concurrency {
+    /// Not given: last write wins.
+    #[default]
+    Unspecified,
+    /// `first-write`: needs the current ETag, or that the key is new.
+    FirstWrite,
+    /// `last-write`.
+    LastWrite,
+}
+
+/// Consistency option of a read or write; stores without a choice ignore it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Consistency {
+    /// Not given.
+    #[default]
+    Unspecified,
+    /// `eventual`.
+    Eventual,
+    /// `strong`.
+    Strong,
+}
+
+/// A read. Keys arrive already prefixed.
+#[derive(Clone, Debug, Default)]
+pub struct GetRequest {
+    /// Full key.
+    pub key: String,
+    /// Request metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// Consistency.
+    pub consistency: Consistency,
+}
+
+/// A stored value.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct StateItem {
+    /// The bytes as stored.
+    pub data: Bytes,
+    /// Opaque version, when the store has one.
+    pub etag: Option<String>,
+    /// Response metadata, for example `ttlExpireTime` (RFC 3339).
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// One answer of a bulk read.
+#[derive(Clone, Debug, Default)]
+pub struct BulkGetItem {
+    /// Full key.
+    pub key: String,
+    /// The value; `None` when absent or failed.
+    pub item: Option<StateItem>,
+    /// The failure of this key alone.
+    pub error: Option<String>,
+}
+
+/// A write. `metadata["ttlInSeconds"]` (-1 = never) and `metadata["contentType"]` are the common keys.
+#[derive(Clone, Debug, Default)]
+pub struct SetRequest {
+    /// Full key.
+    pub key: String,
+    /// Bytes to store.
+    pub value: Bytes,
+    /// Expected version.
+    pub etag: Option<String>,
+    /// Request metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// Concurrency.
+    pub concurrency: Concurrency,
+    /// Consistency.
+    pub consistency: Consistency,
+}
+
+/// A delete; deleting an absent key without an ETag succeeds.
+#[derive(Clone, Debug, Default)]
+pub struct DeleteRequest {
+    /// Full key.
+    pub key: String,
+    /// Expected version.
+    pub etag: Option<String>,
+    /// Request metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// Concurrency.
+    pub concurrency: Concurrency,
+    /// Consistency.
+    pub consistency: Consistency,
+}
+
+/// One step of a transaction.
+#[derive(Clone, Debug)]
+pub enum StateOperation {
+    /// Insert or replace.
+    Upsert(SetRequest),
+    /// Remove.
+    Delete(DeleteRequest),
+}
+
+/// Steps that are applied all or not at all, in order.
+#[derive(Clone, Debug, Default)]
+pub struct TransactionRequest {
+    /// The steps.
+    pub operations: Vec<StateOperation>,
+    /// Request metadata.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// What a store can do; the metadata API prints the names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct StateCapability {
+    pub etag: bool,
+    pub transactional: bool,
+    pub query: bool,
+    pub ttl: bool,
+    pub delete_with_prefix: bool,
+    pub keys_like: bool,
+    /// Usable as the actor state store.
+    pub actor: bool,
+}
+
+/// A key/value store with optional ETags, transactions and TTL.
+///
+/// *Source:* behaviour of the state building block, spec internals.md §10 and components.md.
+#[async_trait]
+pub trait StateStore: Send + Sync {
+    /// What this store can do: data, not methods that fail.
+    fn capability(&self) -> StateCapability;
+
+    /// Reads one key; `None` when absent or expired.
+    async fn get(&self, request: &GetRequest) -> Result<Option<StateItem>, ComponentError>;
+
+    /// Writes one key.
+    ///
+    /// # Errors
+    /// `ETagMismatch` when the version differs, or the key exists under `first-write` without a version;
+    /// `ETagInvalid` for a malformed version.
+    async fn set(&self, request: &SetRequest) -> Result<(), ComponentError>;
+
+    /// Deletes one key.
+    ///
+    /// # Errors
+    /// As [`Self::set`].
+    async fn delete(&self, request: &DeleteRequest) -> Result<(), ComponentError>;
+
+    /// Reads several keys; the answer has one item per request, in order.
+    async fn bulk_get(&self, requests: &[GetRequest]) -> Result<Vec<BulkGetItem>, ComponentError> {
+        let mut items = Vec::with_capacity(requests.len());
+        for request in requests {
+            let (item, error) = match self.get(request).await {
+                Ok(item) => (item, None),
+                Err(error) => (None, Some(error.to_string())),
+            };
+            items.push(BulkGetItem { key: request.key.clone(), item, error });
+        }
+        Ok(items)
+    }
+
+    /// Writes several keys, each on its own; fails with the first error after trying all.
+    async fn bulk_set(&self, requests: &[SetRequest]) -> Result<(), ComponentError> {
+        let mut first = None;
+        for request in requests {
+            if let Err(error) = self.set(request).await {
+                first.get_or_insert(error);
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    /// Deletes several keys, each on its own; fails with the first error after trying all.
+    async fn bulk_delete(&self, requests: &[DeleteRequest]) -> Result<(), ComponentError> {
+        let mut first = None;
+        for request in requests {
+            if let Err(error) = self.delete(request).await {
+                first.get_or_insert(error);
+            }
+        }
+        first.map_or(Ok(()), Err)
+    }
+
+    /// The transactional side, when the store has one.
+    fn transactional(&self) -> Option<&dyn TransactionalStore> {
+        None
+    }
+
+    /// Stops background work and flushes.
+    async fn close(&self) -> Result<(), ComponentError> {
+        Ok(())
+    }
+}
+
+/// A store that applies several steps atomically.
+#[async_trait]
+pub trait TransactionalStore: Send + Sync {
+    /// Applies all steps or none.
+    async fn transact(&self, request: &TransactionRequest) -> Result<(), ComponentError>;
+
+    /// The largest number of steps of one transaction; `None` without a limit.
+    fn max_operations(&self) -> Option<usize> {
+        None
+    }
+}
