@@ -19,6 +19,6 @@ pub use pubsub::{AckHandle, BulkEntryError, Delivery, Message, Outcome, PubSub, 
 pub use registry::{Factory, Registry};
 pub use secrets::{SecretBundle, SecretStore};
 pub use state::{
-    BulkGetItem, Concurrency, Consistency, DeleteRequest, GetRequest, SetRequest, StateCapability, StateItem, StateOperation, StateStore,
-    TransactionRequest, TransactionalStore,
+    BulkGetItem, Concurrency, Consistency, DeleteRequest, GetRequest, KeysLikeRequest, KeysLikeResponse, SetRequest, StateCapability,
+    StateItem, StateOperation, StateStore, TransactionRequest, TransactionalStore,
 };

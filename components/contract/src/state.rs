@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_trait::async_trait;
 use bytes::Bytes;
 
-use crate::ComponentError;
+use crate::{ComponentError, ErrorKind};
 
 /// Concurrency option of a write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -71,6 +71,9 @@ pub struct SetRequest {
     pub key: String,
     /// Bytes to store.
     pub value: Bytes,
+    /// Whether `value` is the text of a JSON document (the HTTP API's values) rather than opaque bytes (gRPC's, actors').
+    /// Reads give the same bytes either way; stores that others read too keep the difference (`is_binary` of `state.sqlite`).
+    pub value_is_json: bool,
     /// Expected version.
     pub etag: Option<String>,
     /// Request metadata.
@@ -112,6 +115,26 @@ pub struct TransactionRequest {
     pub operations: Vec<StateOperation>,
     /// Request metadata.
     pub metadata: BTreeMap<String, String>,
+}
+
+/// A search of keys by SQL `LIKE` pattern: `%` any text, `_` one character, backslash escapes either.
+#[derive(Clone, Debug, Default)]
+pub struct KeysLikeRequest {
+    /// The pattern; empty is refused.
+    pub pattern: String,
+    /// Most keys of one answer; `None` without a limit.
+    pub page_size: Option<usize>,
+    /// Where the previous page ended.
+    pub token: Option<String>,
+}
+
+/// Keys found by a [`KeysLikeRequest`], oldest write first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeysLikeResponse {
+    /// Full keys.
+    pub keys: Vec<String>,
+    /// Where to go on; `None` at the end.
+    pub token: Option<String>,
 }
 
 /// What a store can do; the metadata API prints the names.
@@ -185,6 +208,22 @@ pub trait StateStore: Send + Sync {
             }
         }
         first.map_or(Ok(()), Err)
+    }
+
+    /// Deletes the direct children of a prefix (`prefix||` but not `prefix||a||b`) and returns how many they were.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for an empty prefix; `Unsupported` unless the capability says otherwise.
+    async fn delete_with_prefix(&self, _prefix: &str) -> Result<u64, ComponentError> {
+        Err(ComponentError::new(ErrorKind::Unsupported, "this state store cannot delete by prefix"))
+    }
+
+    /// Finds keys by pattern.
+    ///
+    /// # Errors
+    /// `InvalidRequest` for an empty pattern or a token this store did not give; `Unsupported` unless the capability says otherwise.
+    async fn keys_like(&self, _request: &KeysLikeRequest) -> Result<KeysLikeResponse, ComponentError> {
+        Err(ComponentError::new(ErrorKind::Unsupported, "this state store cannot search keys"))
     }
 
     /// The transactional side, when the store has one.
