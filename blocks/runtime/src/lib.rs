@@ -1,1 +1,9 @@
-//! (being written)
+//! What all blocks share: message and body types, the app channel, resiliency.
+//!
+//! *Job:* talk to the app and apply policies; no building block of its own. *Neighbours:* blocks above use it; it sees
+//! components only through `contract`. *Invariant:* nothing here knows of HTTP routes or rpc names of the public API.
+
+pub mod app_channel;
+pub mod body;
+pub mod message;
+pub mod resiliency;

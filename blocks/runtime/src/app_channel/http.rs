@@ -1,0 +1,194 @@
+//! The app channel over HTTP.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use pillion_core::error::GrpcCode;
+use pillion_core::secret::Secret;
+
+use super::health::AppHealth;
+use super::pool::{HostPool, Protocol, SendError};
+use super::ChannelError;
+use crate::body::Body;
+use crate::message::{AppStatus, DAPR_API_TOKEN, DAPR_APP_ID, InvokeRequest, InvokeResponse, clean_path, strip_hop_by_hop};
+
+/// Text of the error for an app that fails its health checks. *Source:* spec app_channel.md §1.
+pub(super) const APP_UNHEALTHY: &str = "app is not in a healthy state";
+
+/// Where the app is and how to treat it.
+#[derive(Clone, Debug)]
+pub struct HttpChannelOptions {
+    /// `--app-channel-address`.
+    pub host: String,
+    /// `--app-port`.
+    pub port: u16,
+    /// HTTP/1.1 or h2c.
+    pub protocol: Protocol,
+    /// `--app-max-concurrency`; 0 = unlimited.
+    pub max_concurrency: usize,
+    /// `APP_API_TOKEN`.
+    pub api_token: Option<Secret<String>>,
+    /// `--read-buffer-size` in bytes.
+    pub header_limit: usize,
+}
+
+/// Calls the app over HTTP.
+pub struct HttpChannel {
+    pool: Arc<HostPool>,
+    authority: HeaderValue,
+    absolute_prefix: String,
+    protocol: Protocol,
+    token: Option<HeaderValue>,
+    health: AppHealth,
+}
+
+impl HttpChannel {
+    /// Makes a channel; connects on first use. `health` gates invocations.
+    ///
+    /// # Errors
+    /// A text when host or token cannot be put into a header.
+    pub fn new(options: &HttpChannelOptions, health: AppHealth) -> Result<Self, String> {
+        let authority = format!("{}:{}", options.host, options.port);
+        let token = options
+            .api_token
+            .as_ref()
+            .map(|token| HeaderValue::from_str(token.expose()))
+            .transpose()
+            .map_err(|_| "APP_API_TOKEN has characters that cannot be put into a header".to_owned())?
+            .map(|mut value| {
+                value.set_sensitive(true);
+                value
+            });
+        Ok(Self {
+            pool: HostPool::new(&options.host, options.port, options.protocol, options.max_concurrency, options.header_limit),
+            absolute_prefix: format!("http://{authority}"),
+            authority: HeaderValue::from_str(&authority).map_err(|_| format!("--app-channel-address {:?} is not a host", options.host))?,
+            protocol: options.protocol,
+            token,
+            health,
+        })
+    }
+
+    /// Calls a method of the app; any HTTP status is an answer.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for `CONNECT`, `Internal` when the app is unhealthy or does not answer.
+    pub async fn invoke(&self, request: InvokeRequest) -> Result<InvokeResponse, ChannelError> {
+        if request.verb == Method::CONNECT {
+            return Err(ChannelError::new(GrpcCode::InvalidArgument, "invalid HTTP verb"));
+        }
+        if !self.health.is_healthy() {
+            return Err(ChannelError::new(GrpcCode::Internal, APP_UNHEALTHY));
+        }
+        let path = encode_target(&clean_path(&request.method), &request.query);
+        let response = self.send(request.verb, &path, request.headers, request.body).await?;
+        let (mut parts, body) = response.into_parts();
+        strip_hop_by_hop(&mut parts.headers);
+        Ok(InvokeResponse {
+            status: AppStatus::Http(parts.status.as_u16()),
+            status_message: String::new(),
+            headers: parts.headers,
+            body,
+            data_type_url: String::new(),
+        })
+    }
+
+    /// A `GET` of the sidecar itself, for `/dapr/config` and `/dapr/subscribe`; carries the own app id.
+    ///
+    /// # Errors
+    /// `Internal` when the app does not answer.
+    pub async fn get(&self, path: &str, app_id: &str) -> Result<Response<Body>, ChannelError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        if let Ok(value) = HeaderValue::from_str(app_id) {
+            headers.insert(DAPR_APP_ID, value);
+        }
+        self.send(Method::GET, path, headers, Body::empty()).await
+    }
+
+    /// A health probe: no token, no headers; the status, or why there is none.
+    ///
+    /// # Errors
+    /// As [`Self::get`].
+    pub async fn probe(&self, path: &str) -> Result<u16, ChannelError> {
+        let mut request = Request::new(Body::empty());
+        *request.uri_mut() = self.uri(path)?;
+        request.headers_mut().insert(HOST, self.authority.clone());
+        let response = self.pool.send(request).await.map_err(|error| unreachable_app(&error))?;
+        let status = response.status().as_u16();
+        let _ = response.into_body().collect(64 * 1024).await; // reads the rest so that the connection can be kept
+        Ok(status)
+    }
+
+    /// Sends any request to the app; `path` is in origin form with its query. Adds host and token.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a path that is not one, `Internal` when the app does not answer.
+    pub async fn send(&self, verb: Method, path: &str, headers: HeaderMap, body: Body) -> Result<Response<Body>, ChannelError> {
+        let mut request = Request::new(body);
+        *request.method_mut() = verb;
+        *request.uri_mut() = self.uri(path)?;
+        *request.headers_mut() = headers;
+        let headers = request.headers_mut();
+        headers.remove(CONTENT_LENGTH);
+        if self.protocol == Protocol::Http1 {
+            headers.insert(HOST, self.authority.clone());
+        } else {
+            headers.remove(HOST);
+        }
+        if let Some(token) = &self.token {
+            headers.insert(DAPR_API_TOKEN, token.clone());
+        }
+        self.pool.send(request).await.map_err(|error| unreachable_app(&error))
+    }
+
+    fn uri(&self, path: &str) -> Result<Uri, ChannelError> {
+        let parsed = match self.protocol {
+            Protocol::Http1 => path.parse(),
+            Protocol::H2c => format!("{}{path}", self.absolute_prefix).parse(),
+        };
+        parsed.map_err(|error| ChannelError::new(GrpcCode::InvalidArgument, format!("invalid path {path:?} for the app: {error}")))
+    }
+}
+
+fn unreachable_app(error: &SendError) -> ChannelError {
+    ChannelError::new(GrpcCode::Internal, error.to_string())
+}
+
+/// Makes the origin form of a decoded method and a raw query: characters a path cannot hold are percent-encoded, escapes
+/// that are there already stay.
+pub(super) fn encode_target(method: &str, query: &str) -> String {
+    let mut out = String::with_capacity(method.len() + query.len() + 2);
+    out.push('/');
+    let bytes = method.as_bytes();
+    for (index, byte) in bytes.iter().copied().enumerate() {
+        let escape = byte == b'%' && bytes.get(index + 1..index + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
+        let plain = byte.is_ascii_alphanumeric() || b"-._~/!$&'()*+,;=:@".contains(&byte) || escape;
+        if plain {
+            out.push(char::from(byte));
+        } else {
+            let _ = write!(out, "%{byte:02X}"); // writing to a String cannot fail
+        }
+    }
+    if !query.is_empty() {
+        out.push('?');
+        out.push_str(query);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::encode_target;
+
+    #[test]
+    fn targets_are_encoded_once() {
+        assert_eq!(encode_target("a/b", ""), "/a/b");
+        assert_eq!(encode_target("a b/ü", "x=1&y=%20"), "/a%20b/%C3%BC?x=1&y=%20");
+        assert_eq!(encode_target("100%", ""), "/100%25");
+        assert_eq!(encode_target("a%20b", ""), "/a%20b");
+        assert_eq!(encode_target("", ""), "/");
+    }
+}

@@ -1,0 +1,64 @@
+//! The app channel: every call from the sidecar to its app.
+
+mod grpc;
+mod health;
+mod http;
+pub mod pool;
+
+pub use grpc::{GrpcChannel, from_metadata, to_metadata, verb_number};
+pub use health::{AppHealth, HealthOptions};
+pub use http::{HttpChannel, HttpChannelOptions};
+pub use pool::{HostPool, Protocol, SendError};
+
+use std::fmt;
+use std::sync::Arc;
+
+use pillion_core::error::GrpcCode;
+
+use crate::message::{InvokeRequest, InvokeResponse};
+
+/// Why the app did not answer: a gRPC code for the caller's sidecar and a text.
+#[derive(Clone, Debug)]
+pub struct ChannelError {
+    /// Code on the internal wire.
+    pub code: GrpcCode,
+    /// What went wrong.
+    pub message: String,
+}
+
+impl ChannelError {
+    /// Makes an error.
+    pub fn new(code: GrpcCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl fmt::Display for ChannelError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for ChannelError {}
+
+/// The channel of the protocol the app speaks; cheap to clone.
+#[derive(Clone)]
+pub enum AppChannel {
+    /// HTTP/1.1 or h2c.
+    Http(Arc<HttpChannel>),
+    /// gRPC.
+    Grpc(Arc<GrpcChannel>),
+}
+
+impl AppChannel {
+    /// Calls a method of the app (service invocation).
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a verb that cannot be sent, `Internal` when the app is unhealthy or cannot be reached.
+    pub async fn invoke(&self, request: InvokeRequest) -> Result<InvokeResponse, ChannelError> {
+        match self {
+            Self::Http(channel) => channel.invoke(request).await,
+            Self::Grpc(channel) => channel.invoke(request).await,
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! Kept-alive HTTP connections to one host.
+//!
+//! HTTP/1.1 connections are lent out one request at a time and come back when the response body has been read;
+//! HTTP/2 (prior knowledge) shares one connection. *Invariant:* at most [`MAX_CONNECTIONS`] requests are under way and at
+//! most [`MAX_IDLE`] connections wait.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use parking_lot::Mutex;
+use tokio::net::TcpStream;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use crate::body::{Body, BodyError};
+
+/// Connections per host. *Source:* spec app_channel.md §1.
+pub const MAX_CONNECTIONS: usize = 1024;
+/// Idle connections per host. *Source:* spec app_channel.md §1.
+pub const MAX_IDLE: usize = 64;
+
+/// How a host is spoken to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Protocol {
+    /// HTTP/1.1.
+    Http1,
+    /// HTTP/2 in clear text, by prior knowledge.
+    H2c,
+}
+
+/// Why a request did not get an answer.
+#[derive(Debug)]
+pub enum SendError {
+    /// No connection could be made.
+    Connect {
+        /// `host:port`.
+        address: String,
+        /// The cause.
+        source: std::io::Error,
+    },
+    /// The connection broke before an answer came.
+    Broken(hyper::Error),
+}
+
+impl std::fmt::Display for SendError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Connect { address, source } => write!(f, "dial tcp {address}: {source}"),
+            Self::Broken(error) => {
+                write!(f, "{error}")?;
+                let mut source = std::error::Error::source(error);
+                while let Some(cause) = source {
+                    write!(f, ": {cause}")?;
+                    source = cause.source();
+                }
+                Ok(())
+            }
+        }
+    }
+}
+
+impl std::error::Error for SendError {}
+
+/// Connections to one host; cheap to share by `Arc`.
+pub struct HostPool {
+    host: String,
+    port: u16,
+    protocol: Protocol,
+    header_limit: usize,
+    idle: Mutex<Vec<http1::SendRequest<Body>>>,
+    shared: tokio::sync::Mutex<Option<http2::SendRequest<Body>>>,
+    slots: Arc<Semaphore>,
+}
+
+impl HostPool {
+    /// Makes a pool. `max_concurrency` 0 means [`MAX_CONNECTIONS`]; `header_limit` is in bytes.
+    pub fn new(host: &str, port: u16, protocol: Protocol, max_concurrency: usize, header_limit: usize) -> Arc<Self> {
+        let slots = if max_concurrency == 0 { MAX_CONNECTIONS } else { max_concurrency };
+        Arc::new(Self {
+            host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
+            port,
+            protocol,
+            header_limit,
+            idle: Mutex::new(Vec::new()),
+            shared: tokio::sync::Mutex::new(None),
+            slots: Arc::new(Semaphore::new(slots)),
+        })
+    }
+
+    /// Sends a request in origin form (or absolute form for HTTP/2) and waits for the response head.
+    ///
+    /// A kept connection that turns out to be closed is replaced without the caller noticing, as long as nothing of the
+    /// request was written.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Body>, SendError> {
+        let permit = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        match self.protocol {
+            Protocol::Http1 => self.send_http1(request, permit).await,
+            Protocol::H2c => self.send_http2(request, permit).await,
+        }
+    }
+
+    async fn send_http1(self: &Arc<Self>, mut request: Request<Body>, permit: OwnedSemaphorePermit) -> Result<Response<Body>, SendError> {
+        loop {
+            let (mut sender, reused) = match self.take_idle() {
+                Some(sender) => (sender, true),
+                None => (self.connect_http1().await?, false),
+            };
+            if reused && sender.ready().await.is_err() {
+                continue;
+            }
+            match sender.try_send_request(request).await {
+                Ok(response) => {
+                    let (parts, incoming) = response.into_parts();
+                    let body = PooledBody { incoming, lease: Some(Lease { pool: self.clone(), sender: Some(sender), _permit: permit }) };
+                    return Ok(Response::from_parts(parts, body.into_body()));
+                }
+                Err(mut failed) => match failed.take_message() {
+                    Some(unsent) if reused => request = unsent,
+                    _ => return Err(SendError::Broken(failed.into_error())),
+                },
+            }
+        }
+    }
+
+    fn take_idle(&self) -> Option<http1::SendRequest<Body>> {
+        let mut idle = self.idle.lock();
+        while let Some(sender) = idle.pop() {
+            if !sender.is_closed() {
+                return Some(sender);
+            }
+        }
+        None
+    }
+
+    async fn connect_http1(&self) -> Result<http1::SendRequest<Body>, SendError> {
+        let stream = self.dial().await?;
+        let (sender, connection) = http1::Builder::new()
+            .max_buf_size(self.header_limit.max(8192).max(64 * 1024))
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(SendError::Broken)?;
+        tokio::spawn(async move {
+            let _ = connection.await; // the request that uses it gets the error
+        });
+        Ok(sender)
+    }
+
+    async fn send_http2(self: &Arc<Self>, request: Request<Body>, permit: OwnedSemaphorePermit) -> Result<Response<Body>, SendError> {
+        let mut sender = self.shared_http2().await?;
+        let response = sender.send_request(request).await.map_err(SendError::Broken)?;
+        let (parts, incoming) = response.into_parts();
+        let body = PooledBody { incoming, lease: Some(Lease { pool: self.clone(), sender: None, _permit: permit }) };
+        Ok(Response::from_parts(parts, body.into_body()))
+    }
+
+    async fn shared_http2(&self) -> Result<http2::SendRequest<Body>, SendError> {
+        let mut shared = self.shared.lock().await;
+        if let Some(sender) = shared.as_ref().filter(|sender| !sender.is_closed()) {
+            return Ok(sender.clone());
+        }
+        let stream = self.dial().await?;
+        let (sender, connection) =
+            http2::Builder::new(TokioExecutor::new()).handshake(TokioIo::new(stream)).await.map_err(SendError::Broken)?;
+        tokio::spawn(async move {
+            let _ = connection.await; // the requests on it get the error
+        });
+        *shared = Some(sender.clone());
+        Ok(sender)
+    }
+
+    async fn dial(&self) -> Result<TcpStream, SendError> {
+        let failed = |source| SendError::Connect { address: format!("{}:{}", self.host, self.port), source };
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(failed)?;
+        stream.set_nodelay(true).map_err(failed)?;
+        Ok(stream)
+    }
+}
+
+/// A connection (HTTP/1.1) and a slot, held while a response is read.
+struct Lease {
+    pool: Arc<HostPool>,
+    sender: Option<http1::SendRequest<Body>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Lease {
+    fn give_back(mut self) {
+        let Some(sender) = self.sender.take() else { return };
+        let mut idle = self.pool.idle.lock();
+        if idle.len() < MAX_IDLE && !sender.is_closed() {
+            idle.push(sender);
+        }
+    }
+}
+
+/// A response body that returns its connection at its end; dropping it early closes the connection.
+struct PooledBody {
+    incoming: Incoming,
+    lease: Option<Lease>,
+}
+
+impl PooledBody {
+    fn into_body(mut self) -> Body {
+        if self.incoming.is_end_stream() {
+            if let Some(lease) = self.lease.take() {
+                lease.give_back();
+            }
+            return Body::empty();
+        }
+        Body::boxed(self)
+    }
+
+    fn finished(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
+    }
+}
+
+impl HttpBody for PooledBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
+        match &polled {
+            Poll::Ready(None) => self.finished(),
+            Poll::Ready(Some(Ok(_))) if self.incoming.is_end_stream() => self.finished(),
+            Poll::Ready(Some(Err(_))) => self.lease = None,
+            _ => {}
+        }
+        polled.map_err(Into::into)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.incoming.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use hyper::service::service_fn;
+    use tokio::net::TcpListener;
+
+    async fn server(connections: Arc<AtomicUsize>) -> u16 {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            loop {
+                let (stream, _) = listener.accept().await.unwrap();
+                connections.fetch_add(1, Ordering::Relaxed);
+                let service = service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(Response::new(Body::full("ok"))) });
+                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+            }
+        });
+        port
+    }
+
+    #[tokio::test]
+    async fn a_connection_is_used_again_after_its_body_was_read() {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let pool = HostPool::new("127.0.0.1", server(connections.clone()).await, Protocol::Http1, 0, 4096);
+        for _ in 0..5 {
+            let response = pool.send(Request::get("/").header("host", "x").body(Body::empty()).unwrap()).await.unwrap();
+            assert_eq!(response.into_body().collect(0).await.unwrap(), "ok");
+        }
+        assert_eq!(connections.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_refused_connection_names_the_address() {
+        let pool = HostPool::new("127.0.0.1", 1, Protocol::Http1, 0, 4096);
+        let error = pool.send(Request::get("/").body(Body::empty()).unwrap()).await.unwrap_err();
+        assert!(error.to_string().contains("127.0.0.1:1"), "{error}");
+    }
+}
