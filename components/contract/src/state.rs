@@ -84,6 +84,32 @@ pub struct SetRequest {
     pub consistency: Consistency,
 }
 
+impl SetRequest {
+    /// The expected version, unless it is empty (which counts as not given).
+    pub fn expected_etag(&self) -> Option<&str> {
+        self.etag.as_deref().filter(|etag| !etag.is_empty())
+    }
+
+    /// The time to live in seconds from `metadata["ttlInSeconds"]`; `None` when absent, `Some(-1)` for "never".
+    ///
+    /// # Errors
+    /// `InvalidRequest` for a text that is not an integer from -1 to 2^31-1.
+    pub fn ttl_in_seconds(&self) -> Result<Option<i64>, ComponentError> {
+        let Some(text) = self.metadata.get("ttlInSeconds").filter(|text| !text.is_empty()) else { return Ok(None) };
+        match text.parse::<i64>() {
+            Ok(seconds) if (-1..=i64::from(i32::MAX)).contains(&seconds) => Ok(Some(seconds)),
+            Ok(_) => Err(ComponentError::new(
+                ErrorKind::InvalidRequest,
+                "incorrect value for metadata 'ttlInSeconds': must be -1 or greater",
+            )),
+            Err(_) => Err(ComponentError::new(
+                ErrorKind::InvalidRequest,
+                format!("incorrect value for metadata 'ttlInSeconds': expected a whole number of seconds, got {text:?}"),
+            )),
+        }
+    }
+}
+
 /// A delete; deleting an absent key without an ETag succeeds.
 #[derive(Clone, Debug, Default)]
 pub struct DeleteRequest {
@@ -97,6 +123,13 @@ pub struct DeleteRequest {
     pub concurrency: Concurrency,
     /// Consistency.
     pub consistency: Consistency,
+}
+
+impl DeleteRequest {
+    /// The expected version, unless it is empty (which counts as not given).
+    pub fn expected_etag(&self) -> Option<&str> {
+        self.etag.as_deref().filter(|etag| !etag.is_empty())
+    }
 }
 
 /// One step of a transaction.

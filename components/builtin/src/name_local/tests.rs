@@ -1,0 +1,109 @@
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::*;
+use crate::tests::context;
+
+async fn resolver(root: &Path) -> Arc<dyn NameResolver> {
+    let context = InitContext { data_dir: root.to_owned(), ..context("nameresolution.local", &[]) };
+    create(context).await.unwrap()
+}
+
+fn registration(app_id: &str, port: u16) -> Registration {
+    Registration { app_id: app_id.into(), namespace: "default".into(), host: "127.0.0.1".into(), internal_port: port, http_port: 3500 }
+}
+
+fn question(app_id: &str) -> ResolveRequest {
+    ResolveRequest { app_id: app_id.into(), namespace: "default".into() }
+}
+
+fn files(root: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for file in fs::read_dir(root).into_iter().flatten().flatten() {
+        if file.path().is_dir() {
+            found.extend(files(&file.path()));
+        } else {
+            found.push(file.path());
+        }
+    }
+    found
+}
+
+#[tokio::test]
+async fn conforms() {
+    let root = tempfile::tempdir().unwrap();
+    let (first, second, third) = (resolver(root.path()).await, resolver(root.path()).await, resolver(root.path()).await);
+    pillion_conformance::name_resolution::run(first, second, third).await;
+    assert_eq!(files(root.path()), Vec::<PathBuf>::new(), "closed resolvers leave no files");
+}
+
+#[tokio::test]
+async fn an_entry_says_who_and_where() {
+    let root = tempfile::tempdir().unwrap();
+    let one = resolver(root.path()).await;
+    one.register(registration("shop/../x", 4100)).await.unwrap();
+    let path = root.path().join(format!("registry/default/shop%2F..%2Fx/{}-4100.json", std::process::id()));
+    let entry: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    assert_eq!((&entry["app_id"], &entry["host"], &entry["port"]), (&"shop/../x".into(), &"127.0.0.1".into(), &4100.into()));
+    assert_eq!(one.resolve(&question("shop/../x")).await.unwrap(), ["127.0.0.1:4100"]);
+    let elsewhere = ResolveRequest { namespace: "other".into(), ..question("shop/../x") };
+    assert!(one.resolve(&elsewhere).await.is_err(), "namespaces are kept apart");
+}
+
+#[tokio::test]
+async fn entries_of_dead_or_reused_processes_are_skipped_and_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let one = resolver(root.path()).await;
+    one.register(registration("shop", 4100)).await.unwrap();
+    let live = files(root.path()).remove(0);
+    let entry: serde_json::Value = serde_json::from_slice(&fs::read(&live).unwrap()).unwrap();
+    let mut child = std::process::Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    let changes = [("pid", child.id().into()), ("started", 1.into()), ("boot", "another boot".into())];
+    for (index, (key, value)) in changes.into_iter().enumerate() {
+        let mut stale = entry.clone();
+        stale["port"] = (5000 + index).into();
+        stale[key] = value;
+        fs::write(live.with_file_name(format!("9-{index}.json")), stale.to_string()).unwrap();
+    }
+    fs::write(live.with_file_name("junk.json"), "{").unwrap();
+    one.report_failure(&question("shop"), "");
+    assert_eq!(one.resolve(&question("shop")).await.unwrap(), ["127.0.0.1:4100"]);
+    let mut left: Vec<_> = files(root.path()).iter().map(|path| path.file_name().unwrap().to_owned()).collect();
+    left.sort();
+    assert_eq!(left, [live.file_name().unwrap(), "junk.json".as_ref()], "stale ones are deleted, young junk stays");
+}
+
+#[tokio::test]
+async fn a_cached_answer_needs_no_files_until_a_failure_is_reported() {
+    let root = tempfile::tempdir().unwrap();
+    let (one, two) = (resolver(root.path()).await, resolver(root.path()).await);
+    one.register(registration("shop", 4100)).await.unwrap();
+    assert_eq!(two.resolve(&question("shop")).await.unwrap(), ["127.0.0.1:4100"]);
+    one.close().await.unwrap();
+    assert_eq!(two.resolve(&question("shop")).await.unwrap(), ["127.0.0.1:4100"], "from the cache");
+    two.report_failure(&question("shop"), "127.0.0.1:4100");
+    let error = two.resolve(&question("shop")).await.unwrap_err();
+    let wanted = "couldn't find service: shop (no running sidecar of namespace default is announced in ";
+    assert!(error.to_string().starts_with(wanted), "{error}");
+}
+
+#[tokio::test]
+async fn an_old_answer_is_renewed() {
+    let root = tempfile::tempdir().unwrap();
+    let (one, two) = (resolver(root.path()).await, resolver(root.path()).await);
+    one.register(registration("shop", 4100)).await.unwrap();
+    two.resolve(&question("shop")).await.unwrap();
+    one.register(registration("shop", 4101)).await.unwrap();
+    let renewed = pillion_conformance::eventually(USABLE_FOR + FRESH_FOR, || async {
+        two.resolve(&question("shop")).await.unwrap().len() == 2
+    });
+    assert!(renewed.await, "asking on is enough to see the second entry");
+}
+
+#[tokio::test]
+async fn a_directory_that_cannot_be_written_is_a_clear_error() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let error = resolver(file.path()).await.register(registration("shop", 1)).await.unwrap_err();
+    assert!(error.to_string().starts_with("cannot announce app shop in "), "{error}");
+}
