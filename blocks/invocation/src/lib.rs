@@ -1,1 +1,16 @@
-//! (being written)
+//! Service invocation: from an app id to the app behind another sidecar, and the other way round.
+//!
+//! *Job:* resolve, connect, apply policies, stream ([`outbound`]); accept calls of other sidecars ([`inbound`]).
+//! *Neighbours:* `api` calls [`Invoker`]; `runtime` gives the app channel. *Invariant:* bodies stream; what is read into
+//! memory is limited and only read when a retry may need it.
+
+pub mod endpoint;
+pub mod inbound;
+pub mod outbound;
+mod peer;
+mod stream;
+mod wire;
+
+pub use inbound::InternalServer;
+pub use outbound::{Invoker, InvokerOptions};
+pub use peer::{PeerError, PeerPool};

@@ -133,10 +133,10 @@ impl HttpChannel {
         *request.headers_mut() = headers;
         let headers = request.headers_mut();
         headers.remove(CONTENT_LENGTH);
-        if self.protocol == Protocol::Http1 {
-            headers.insert(HOST, self.authority.clone());
-        } else {
+        if self.protocol == Protocol::H2c {
             headers.remove(HOST);
+        } else {
+            headers.insert(HOST, self.authority.clone());
         }
         if let Some(token) = &self.token {
             headers.insert(DAPR_API_TOKEN, token.clone());
@@ -146,8 +146,8 @@ impl HttpChannel {
 
     fn uri(&self, path: &str) -> Result<Uri, ChannelError> {
         let parsed = match self.protocol {
-            Protocol::Http1 => path.parse(),
             Protocol::H2c => format!("{}{path}", self.absolute_prefix).parse(),
+            Protocol::Http1 | Protocol::Https | Protocol::HttpsUnverified => path.parse(),
         };
         parsed.map_err(|error| ChannelError::new(GrpcCode::InvalidArgument, format!("invalid path {path:?} for the app: {error}")))
     }

@@ -4,6 +4,7 @@ mod grpc;
 mod health;
 mod http;
 pub mod pool;
+mod tls;
 
 pub use grpc::{GrpcChannel, from_metadata, to_metadata, verb_number};
 pub use health::{AppHealth, HealthOptions};

@@ -15,21 +15,29 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::tls;
 use crate::body::{Body, BodyError};
 
 /// Connections per host. *Source:* spec app_channel.md §1.
 pub const MAX_CONNECTIONS: usize = 1024;
 /// Idle connections per host. *Source:* spec app_channel.md §1.
 pub const MAX_IDLE: usize = 64;
+/// The client's read buffer grows up to this size, or to the header limit when that is larger.
+const MIN_READ_BUFFER: usize = 64 * 1024;
 
 /// How a host is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocol {
     /// HTTP/1.1.
     Http1,
+    /// HTTP/1.1 over TLS, with the server's certificate checked against the system's roots.
+    Https,
+    /// HTTP/1.1 over TLS without a check, for the own app.
+    HttpsUnverified,
     /// HTTP/2 in clear text, by prior knowledge.
     H2c,
 }
@@ -103,8 +111,8 @@ impl HostPool {
     pub async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Body>, SendError> {
         let permit = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
         match self.protocol {
-            Protocol::Http1 => self.send_http1(request, permit).await,
             Protocol::H2c => self.send_http2(request, permit).await,
+            Protocol::Http1 | Protocol::Https | Protocol::HttpsUnverified => self.send_http1(request, permit).await,
         }
     }
 
@@ -143,8 +151,22 @@ impl HostPool {
 
     async fn connect_http1(&self) -> Result<http1::SendRequest<Body>, SendError> {
         let stream = self.dial().await?;
+        match self.protocol {
+            Protocol::Http1 | Protocol::H2c => self.handshake_http1(stream).await,
+            Protocol::Https | Protocol::HttpsUnverified => {
+                let verify = self.protocol == Protocol::Https;
+                let secured = tls::connect(&self.host, stream, verify).await.map_err(|source| self.refused(source))?;
+                self.handshake_http1(secured).await
+            }
+        }
+    }
+
+    async fn handshake_http1<S>(&self, stream: S) -> Result<http1::SendRequest<Body>, SendError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let (sender, connection) = http1::Builder::new()
-            .max_buf_size(self.header_limit.max(8192).max(64 * 1024))
+            .max_buf_size(self.header_limit.max(MIN_READ_BUFFER))
             .handshake(TokioIo::new(stream))
             .await
             .map_err(SendError::Broken)?;
@@ -178,10 +200,13 @@ impl HostPool {
     }
 
     async fn dial(&self) -> Result<TcpStream, SendError> {
-        let failed = |source| SendError::Connect { address: format!("{}:{}", self.host, self.port), source };
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(failed)?;
-        stream.set_nodelay(true).map_err(failed)?;
+        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|source| self.refused(source))?;
+        stream.set_nodelay(true).map_err(|source| self.refused(source))?;
         Ok(stream)
+    }
+
+    fn refused(&self, source: std::io::Error) -> SendError {
+        SendError::Connect { address: format!("{}:{}", self.host, self.port), source }
     }
 }
 

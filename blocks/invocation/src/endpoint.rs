@@ -1,0 +1,138 @@
+//! Calls to hosts outside the mesh: HTTPEndpoint resources and full URLs as app ids.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use http::header::HOST;
+use http::{HeaderName, HeaderValue, Request, Uri};
+use parking_lot::Mutex;
+use pillion_core::error::GrpcCode;
+use pillion_runtime::app_channel::pool::{HostPool, Protocol};
+use pillion_runtime::message::{AppStatus, InvokeRequest, InvokeResponse, strip_hop_by_hop};
+
+use crate::peer::PeerError;
+
+/// An HTTPEndpoint resource with its secrets resolved.
+#[derive(Clone, Debug, Default)]
+pub struct Endpoint {
+    /// `spec.baseUrl`.
+    pub base_url: String,
+    /// `spec.headers`; they replace headers of the caller.
+    pub headers: Vec<(String, String)>,
+}
+
+/// All HTTPEndpoint resources and the connections to their hosts.
+#[derive(Default)]
+pub struct Endpoints {
+    named: HashMap<String, Endpoint>,
+    pools: Mutex<HashMap<String, Arc<HostPool>>>,
+    header_limit: usize,
+}
+
+impl Endpoints {
+    /// Takes the resources by name. `header_limit` is in bytes.
+    pub fn new(named: HashMap<String, Endpoint>, header_limit: usize) -> Self {
+        Self { named, pools: Mutex::default(), header_limit }
+    }
+
+    /// The base URL and headers a target stands for: an endpoint's name, or the URL itself. `None` for app ids.
+    pub fn find(&self, target: &str) -> Option<Endpoint> {
+        if let Some(endpoint) = self.named.get(target) {
+            return Some(endpoint.clone());
+        }
+        is_url(target).then(|| Endpoint { base_url: target.to_owned(), headers: Vec::new() })
+    }
+
+    /// Calls `method` below the endpoint's base URL.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for an unusable URL, `Internal` when the host does not answer.
+    pub async fn call(&self, endpoint: &Endpoint, request: InvokeRequest) -> Result<InvokeResponse, PeerError> {
+        let invalid = |reason: String| PeerError::new(GrpcCode::InvalidArgument, format!("endpoint {:?}: {reason}", endpoint.base_url));
+        let mut target = endpoint.base_url.trim_end_matches('/').to_owned();
+        if !request.method.is_empty() {
+            target.push('/');
+            target.push_str(&percent_encoding::utf8_percent_encode(&request.method, PATH).to_string());
+        }
+        if !request.query.is_empty() {
+            target.push('?');
+            target.push_str(&request.query);
+        }
+        let uri: Uri = target.parse().map_err(|error| invalid(format!("{error}")))?;
+        let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
+            return Err(invalid("expected http://host/… or https://host/…".to_owned()));
+        };
+        let pool = self.pool(scheme, authority.host(), authority.port_u16())?;
+        let mut outgoing = Request::new(request.body);
+        *outgoing.method_mut() = request.verb;
+        *outgoing.headers_mut() = request.headers;
+        let path = uri.path_and_query().map_or("/", |path| path.as_str());
+        *outgoing.uri_mut() = path.parse().map_err(|error| invalid(format!("{error}")))?;
+        for (name, value) in &endpoint.headers {
+            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid(format!("header name {name:?} is not valid")))?;
+            let value = HeaderValue::from_str(value).map_err(|_| invalid(format!("the value of header {name} is not valid")))?;
+            outgoing.headers_mut().insert(name, value);
+        }
+        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+            outgoing.headers_mut().insert(HOST, host);
+        }
+        let response = pool.send(outgoing).await.map_err(|error| PeerError::new(GrpcCode::Internal, error.to_string()))?;
+        let (mut parts, body) = response.into_parts();
+        strip_hop_by_hop(&mut parts.headers);
+        Ok(InvokeResponse {
+            status: AppStatus::Http(parts.status.as_u16()),
+            status_message: String::new(),
+            headers: parts.headers,
+            body,
+            data_type_url: String::new(),
+        })
+    }
+
+    fn pool(&self, scheme: &str, host: &str, port: Option<u16>) -> Result<Arc<HostPool>, PeerError> {
+        let (protocol, default_port) = match scheme {
+            "http" => (Protocol::Http1, 80),
+            "https" => (Protocol::Https, 443),
+            other => {
+                let message = format!("scheme {other:?} is not supported: expected http or https");
+                return Err(PeerError::new(GrpcCode::InvalidArgument, message));
+            }
+        };
+        let port = port.unwrap_or(default_port);
+        let mut pools = self.pools.lock();
+        let pool = pools
+            .entry(format!("{scheme}://{host}:{port}"))
+            .or_insert_with(|| HostPool::new(host, port, protocol, 0, self.header_limit));
+        Ok(pool.clone())
+    }
+}
+
+/// Characters of a decoded path that have to be escaped in a URL; `%` stays, as the original keeps escapes.
+const PATH: &percent_encoding::AsciiSet =
+    &percent_encoding::CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'?').add(b'`').add(b'{').add(b'}');
+
+/// Whether a target is a full URL.
+pub fn is_url(target: &str) -> bool {
+    target.starts_with("http://") || target.starts_with("https://")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn targets_are_names_or_urls() {
+        let named = HashMap::from([("pay".to_owned(), Endpoint { base_url: "https://pay.example".into(), headers: vec![] })]);
+        let endpoints = Endpoints::new(named, 4096);
+        assert_eq!(endpoints.find("pay").unwrap().base_url, "https://pay.example");
+        assert_eq!(endpoints.find("http://host:1").unwrap().base_url, "http://host:1");
+        assert!(endpoints.find("cart").is_none());
+    }
+
+    #[tokio::test]
+    async fn an_unusable_url_is_named() {
+        let endpoints = Endpoints::new(HashMap::new(), 4096);
+        let endpoint = Endpoint { base_url: "ftp://host".into(), headers: vec![] };
+        let error = endpoints.call(&endpoint, InvokeRequest::default()).await.unwrap_err();
+        assert!(error.message.contains("ftp"), "{error}");
+    }
+}

@@ -1,0 +1,251 @@
+//! The internal gRPC server: calls of other sidecars to the app of this one.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use h2::server::{Connection, SendResponse};
+use h2::{RecvStream, SendStream};
+use http::{HeaderMap, HeaderValue, Request, Response};
+use pillion_core::error::GrpcCode;
+use pillion_core::log::Logger;
+use pillion_runtime::app_channel::{AppChannel, ChannelError};
+use pillion_runtime::body::BodyError;
+use pillion_runtime::message::{InvokeRequest, InvokeResponse, normalize_method};
+use prost::Message;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::peer::{CALL_LOCAL, CALL_LOCAL_STREAM, PeerError};
+use crate::stream::{Direction, MessageStream, send_payloads, send_with_capacity};
+use crate::wire::{WireError, decode_invoke_request, decode_request, first_response_frame};
+
+/// Bodies up to this size are sent in one message with their head.
+const INLINE_BODY: u64 = 64 * 1024;
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// Gives the app channel once the app has been found.
+pub type ChannelSource = Arc<dyn Fn() -> Option<AppChannel> + Send + Sync>;
+
+/// Serves other sidecars. Cheap to clone.
+#[derive(Clone)]
+pub struct InternalServer {
+    channel: ChannelSource,
+    max_body_bytes: usize,
+    log: Logger,
+    tasks: TaskTracker,
+}
+
+impl InternalServer {
+    /// Makes a server. `max_body_bytes` limits one message; 0 = no limit.
+    pub fn new(channel: ChannelSource, max_body_bytes: usize, log: Logger) -> Self {
+        Self { channel, max_body_bytes, log, tasks: TaskTracker::new() }
+    }
+
+    /// Accepts until cancelled, then lets the calls under way finish.
+    pub async fn serve(self, listener: TcpListener, cancel: CancellationToken) {
+        loop {
+            let accepted = tokio::select! {
+                () = cancel.cancelled() => break,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let server = self.clone();
+                    let cancel = cancel.clone();
+                    self.tasks.spawn(async move {
+                        if let Err(error) = server.serve_connection(stream, cancel).await {
+                            server.log.debug(format_args!("connection of another sidecar ended: {error}"));
+                        }
+                    });
+                }
+                Err(error) => {
+                    self.log.warn(format_args!("cannot accept a connection of another sidecar: {error}"));
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+            }
+        }
+        drop(listener);
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    async fn serve_connection(&self, stream: TcpStream, cancel: CancellationToken) -> Result<(), h2::Error> {
+        let _ = stream.set_nodelay(true); // only slower without it
+        let mut connection: Connection<TcpStream, Bytes> = h2::server::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .handshake(stream)
+            .await?;
+        let mut draining = false;
+        loop {
+            let next = tokio::select! {
+                () = cancel.cancelled(), if !draining => {
+                    draining = true;
+                    connection.graceful_shutdown();
+                    continue;
+                }
+                next = connection.accept() => next,
+            };
+            let Some(next) = next else { return Ok(()) };
+            let (request, respond) = next?;
+            let server = self.clone();
+            self.tasks.spawn(async move { server.handle(request, respond).await });
+        }
+    }
+
+    async fn handle(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+        let outcome = match request.uri().path() {
+            CALL_LOCAL_STREAM => self.call_local_stream(request.into_body(), &mut respond).await,
+            CALL_LOCAL => self.call_local(request.into_body(), &mut respond).await,
+            other => Err(PeerError::new(GrpcCode::Unimplemented, format!("unknown method {other} on the internal gRPC server"))),
+        };
+        if let Err(error) = outcome {
+            self.log.debug(format_args!("call of another sidecar failed: {error}"));
+            refuse(&mut respond, &error);
+        }
+    }
+
+    async fn call_local_stream(&self, body: RecvStream, respond: &mut SendResponse<Bytes>) -> Result<(), PeerError> {
+        let channel = self.channel()?;
+        let mut messages = MessageStream::new(body, Direction::Request, self.max_body_bytes);
+        let first = messages.message().await.map_err(|error| malformed(&error))?.ok_or_else(|| malformed(&"no message in the request"))?;
+        let chunk = decode_request(first).map_err(|error| malformed(&error))?;
+        let mut request = chunk
+            .request
+            .ok_or_else(|| malformed(&"request does not contain the required fields in the leading chunk"))?;
+        request.body = messages.into_body(chunk.payload).map_err(|error| malformed(&error))?;
+        let response = self.invoke(&channel, request).await?;
+        stream_response(response, respond).await
+    }
+
+    async fn call_local(&self, body: RecvStream, respond: &mut SendResponse<Bytes>) -> Result<(), PeerError> {
+        let channel = self.channel()?;
+        let mut messages = MessageStream::new(body, Direction::Request, self.max_body_bytes);
+        let message = messages.message().await.map_err(|error| malformed(&error))?.ok_or_else(|| malformed(&"no message in the request"))?;
+        let request = decode_invoke_request(message).map_err(|error: WireError| malformed(&error))?;
+        let response = self.invoke(&channel, request).await?;
+        let message = unary_response(response, self.max_body_bytes).await?;
+        let mut stream = respond.send_response(head(), false).map_err(|error| gone(&error))?;
+        send_with_capacity(&mut stream, frame(&message)).await.map_err(|error| gone(&error))?;
+        stream.send_trailers(ok_trailers()).map_err(|error| gone(&error))
+    }
+
+    fn channel(&self) -> Result<AppChannel, PeerError> {
+        (self.channel)().ok_or_else(|| PeerError::new(GrpcCode::Internal, "app channel is not initialized"))
+    }
+
+    async fn invoke(&self, channel: &AppChannel, mut request: InvokeRequest) -> Result<InvokeResponse, PeerError> {
+        request.method = normalize_method(&request.method)
+            .map_err(|error| PeerError::new(GrpcCode::InvalidArgument, format!("invalid method: {}", error.0)))?;
+        pillion_runtime::message::strip_hop_by_hop(&mut request.headers);
+        channel
+            .invoke(request)
+            .await
+            .map_err(|error: ChannelError| PeerError::new(GrpcCode::Internal, format!("error invoking app channel: {error}")))
+    }
+}
+
+async fn stream_response(mut response: InvokeResponse, respond: &mut SendResponse<Bytes>) -> Result<(), PeerError> {
+    let small = response.body.known_length().is_some_and(|length| length <= INLINE_BODY);
+    let first = if small {
+        let bytes = std::mem::take(&mut response.body).collect(0).await.map_err(|error| app_broke(&error))?;
+        (!bytes.is_empty()).then_some(bytes)
+    } else {
+        None
+    };
+    let frame = first_response_frame(&response, first.as_ref());
+    let mut stream = respond.send_response(head(), false).map_err(|error| gone(&error))?;
+    stream.send_data(frame, false).map_err(|error| gone(&error))?;
+    if !small {
+        let mut body = response.body;
+        if let Err(error) = send_payloads(&mut stream, &mut body, 0).await {
+            return end_with_error(&mut stream, &app_broke(&error));
+        }
+    }
+    stream.send_trailers(ok_trailers()).map_err(|error| gone(&error))
+}
+
+/// The head is out already: the status goes into the trailers.
+fn end_with_error(stream: &mut SendStream<Bytes>, error: &PeerError) -> Result<(), PeerError> {
+    let mut trailers = HeaderMap::new();
+    put_status(&mut trailers, error);
+    stream.send_trailers(trailers).map_err(|error| gone(&error))
+}
+
+async fn unary_response(response: InvokeResponse, limit: usize) -> Result<Vec<u8>, PeerError> {
+    use pillion_proto::common::v1 as common;
+    use pillion_proto::google::protobuf::Any;
+    use pillion_proto::internals::v1 as internals;
+    let content_type = response.content_type().to_owned();
+    let mut headers: std::collections::HashMap<String, internals::ListStringValue> = std::collections::HashMap::new();
+    for (name, value) in &response.headers {
+        if let Ok(text) = value.to_str() {
+            headers.entry(name.as_str().to_owned()).or_default().values.push(text.to_owned());
+        }
+    }
+    let status = internals::Status { code: response.status.number(), message: response.status_message, ..Default::default() };
+    let data = response.body.collect(limit).await.map_err(|error| app_broke(&error))?;
+    let message = common::InvokeResponse { data: Some(Any { type_url: response.data_type_url, value: data }), content_type };
+    Ok(internals::InternalInvokeResponse {
+        status: Some(status),
+        headers: headers.into_iter().collect(),
+        message: Some(message),
+        ..Default::default()
+    }
+    .encode_to_vec())
+}
+
+fn frame(message: &[u8]) -> Bytes {
+    let mut out = Vec::with_capacity(message.len() + 5);
+    out.push(0);
+    out.extend_from_slice(&(message.len() as u32).to_be_bytes()); // limited far below 4 GiB
+    out.extend_from_slice(message);
+    out.into()
+}
+
+fn head() -> Response<()> {
+    let mut response = Response::new(());
+    response.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));
+    response
+}
+
+fn ok_trailers() -> HeaderMap {
+    let mut trailers = HeaderMap::with_capacity(1);
+    trailers.insert("grpc-status", HeaderValue::from_static("0"));
+    trailers
+}
+
+fn refuse(respond: &mut SendResponse<Bytes>, error: &PeerError) {
+    let mut response = head();
+    put_status(response.headers_mut(), error);
+    let _ = respond.send_response(response, true); // the caller is gone, or has its status already
+}
+
+fn put_status(headers: &mut HeaderMap, error: &PeerError) {
+    headers.insert("grpc-status", HeaderValue::from(error.code as i32));
+    const RESERVED: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS.add(b'%');
+    let text = percent_encoding::utf8_percent_encode(&error.message, RESERVED).to_string();
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        headers.insert("grpc-message", value);
+    }
+}
+
+fn malformed(error: &dyn std::fmt::Display) -> PeerError {
+    PeerError::new(GrpcCode::InvalidArgument, format!("parsing InternalInvokeRequest error: {error}"))
+}
+
+fn app_broke(error: &dyn std::fmt::Display) -> PeerError {
+    PeerError::new(GrpcCode::Internal, format!("error invoking app channel: {error}"))
+}
+
+fn gone(error: &dyn std::fmt::Display) -> PeerError {
+    PeerError::new(GrpcCode::Unavailable, format!("the calling sidecar is gone: {error}"))
+}
+
+impl From<BodyError> for PeerError {
+    fn from(error: BodyError) -> Self {
+        Self::new(GrpcCode::Internal, error.to_string())
+    }
+}

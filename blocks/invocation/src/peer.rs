@@ -1,0 +1,269 @@
+//! Connections to other sidecars.
+//!
+//! One HTTP/2 connection per address, more when its streams run out; idle ones are closed. *Source:* spec internals.md
+//! §7.3 (2048 streams, 3 minutes idle, purge every 45 s).
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::{HeaderValue, Request, Version};
+use parking_lot::Mutex;
+use pillion_core::error::GrpcCode;
+use pillion_core::log::Logger;
+use pillion_runtime::body::BodyError;
+use pillion_runtime::message::{InvokeRequest, InvokeResponse};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::stream::{Direction, MessageStream, grpc_status, send_payloads};
+use crate::wire::{decode_response, first_request_frame};
+
+const STREAMS_PER_CONNECTION: usize = 2048;
+const IDLE_LIMIT: Duration = Duration::from_secs(180);
+const PURGE_INTERVAL: Duration = Duration::from_secs(45);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+
+/// Path of the streaming call. *Source:* `dapr/proto/internals/v1/service_invocation.proto`.
+pub(crate) const CALL_LOCAL_STREAM: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream";
+/// Path of the unary call.
+pub(crate) const CALL_LOCAL: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocal";
+
+/// A gRPC status from, or on the way to, another sidecar.
+#[derive(Clone, Debug)]
+pub struct PeerError {
+    /// Code.
+    pub code: GrpcCode,
+    /// Text.
+    pub message: String,
+}
+
+impl PeerError {
+    /// Makes a status.
+    pub fn new(code: GrpcCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl fmt::Display for PeerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "rpc error: code = {} desc = {}", self.code.go_name(), self.message)
+    }
+}
+
+impl std::error::Error for PeerError {}
+
+/// A connection with the number of its streams.
+struct Connection {
+    sender: SendRequest<Bytes>,
+    load: Arc<Load>,
+}
+
+struct Load {
+    streams: AtomicUsize,
+    last_used: Mutex<Instant>,
+}
+
+/// Counts a stream until it is dropped.
+struct StreamGuard(Arc<Load>);
+
+impl StreamGuard {
+    fn new(load: &Arc<Load>) -> Self {
+        load.streams.fetch_add(1, Ordering::Relaxed);
+        Self(load.clone())
+    }
+}
+
+impl Drop for StreamGuard {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Ordering::Relaxed);
+        *self.0.last_used.lock() = Instant::now();
+    }
+}
+
+/// All connections to other sidecars.
+pub struct PeerPool {
+    connections: Mutex<HashMap<String, Vec<Connection>>>,
+    max_body_bytes: usize,
+    user_agent: HeaderValue,
+    log: Logger,
+}
+
+impl PeerPool {
+    /// Makes an empty pool. `max_body_bytes` limits a received message; 0 = no limit.
+    pub fn new(max_body_bytes: usize, log: Logger) -> Self {
+        Self { connections: Mutex::default(), max_body_bytes, user_agent: HeaderValue::from_static("pillion"), log }
+    }
+
+    /// Closes idle connections until cancelled.
+    pub async fn run_purge(&self, cancel: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = cancel.cancelled() => return,
+                () = tokio::time::sleep(PURGE_INTERVAL) => self.purge(IDLE_LIMIT),
+            }
+        }
+    }
+
+    fn purge(&self, idle: Duration) {
+        self.connections.lock().retain(|_, list| {
+            list.retain(|connection| {
+                connection.load.streams.load(Ordering::Relaxed) > 0 || connection.load.last_used.lock().elapsed() < idle
+            });
+            !list.is_empty()
+        });
+    }
+
+    /// Forgets the connections to an address, so that the next call dials again.
+    pub fn forget(&self, address: &str) {
+        self.connections.lock().remove(address);
+    }
+
+    /// Sends a request to the app behind the sidecar at `address` and waits for the head of the answer.
+    ///
+    /// `extra` are headers in lower case added to the request's. A streamed request body is sent in the background while
+    /// the answer is awaited.
+    ///
+    /// # Errors
+    /// `Unavailable` when the sidecar cannot be reached; else the status it answered with.
+    pub async fn call(&self, address: &str, extra: &[(&str, &str)], mut request: InvokeRequest) -> Result<InvokeResponse, PeerError> {
+        let (mut sender, guard) = self.connection(address).await?;
+        let whole = request.body.as_full();
+        let first = first_request_frame(&request, extra, whole.as_ref().filter(|bytes| !bytes.is_empty()));
+        let (response, mut stream) = sender.send_request(self.head(address), false).map_err(|error| unavailable(address, &error))?;
+        stream.send_data(first, whole.is_some()).map_err(|error| unavailable(address, &error))?;
+        if whole.is_none() {
+            let mut body = std::mem::take(&mut request.body);
+            let log = self.log.clone();
+            tokio::spawn(async move {
+                match send_payloads(&mut stream, &mut body, 0).await {
+                    Ok(()) => {
+                        let _ = stream.send_data(Bytes::new(), true); // a closed stream has its status already
+                    }
+                    Err(error) => {
+                        log.debug(format_args!("request body not sent completely: {error}"));
+                        stream.send_reset(h2::Reason::CANCEL);
+                    }
+                }
+            });
+        }
+        let response = response.await.map_err(|error| unavailable(address, &error))?;
+        self.read_response(address, response, guard).await
+    }
+
+    async fn read_response(&self, address: &str, response: http::Response<h2::RecvStream>, guard: StreamGuard) -> Result<InvokeResponse, PeerError> {
+        if !response.status().is_success() {
+            let message = format!("unexpected HTTP status {} from the sidecar at {address}", response.status());
+            return Err(PeerError::new(GrpcCode::from_http_status(response.status().as_u16()), message));
+        }
+        let (parts, receive) = response.into_parts();
+        grpc_status(&parts.headers)?;
+        let mut messages = MessageStream::new(receive, Direction::Response, self.max_body_bytes);
+        let Some(message) = messages.message().await.map_err(|error| broken(&error))? else {
+            messages.status().await.map_err(|error| broken(&error))?;
+            return Err(PeerError::new(GrpcCode::Internal, "the sidecar answered without a message"));
+        };
+        let chunk = decode_response(message)?;
+        let mut response = chunk.response.ok_or_else(|| {
+            PeerError::new(GrpcCode::Internal, "response does not contain the required fields in the leading chunk")
+        })?;
+        messages.hold(guard);
+        response.body = messages.into_body(chunk.payload).map_err(|error| broken(&error))?;
+        Ok(response)
+    }
+
+    fn head(&self, address: &str) -> Request<()> {
+        let mut request = Request::new(());
+        *request.method_mut() = http::Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = http::Uri::builder()
+            .scheme("http")
+            .authority(address)
+            .path_and_query(CALL_LOCAL_STREAM)
+            .build()
+            .unwrap_or_else(|_| http::Uri::from_static(CALL_LOCAL_STREAM));
+        let headers = request.headers_mut();
+        headers.insert("te", HeaderValue::from_static("trailers"));
+        headers.insert("content-type", HeaderValue::from_static("application/grpc"));
+        headers.insert("user-agent", self.user_agent.clone());
+        request
+    }
+
+    async fn connection(&self, address: &str) -> Result<(SendRequest<Bytes>, StreamGuard), PeerError> {
+        let mut tried_existing = true;
+        loop {
+            let existing = if tried_existing { self.least_loaded(address) } else { None };
+            let (sender, guard) = match existing {
+                Some(found) => found,
+                None => {
+                    tried_existing = false;
+                    self.dial(address).await?
+                }
+            };
+            match sender.ready().await {
+                Ok(sender) => return Ok((sender, guard)),
+                Err(error) if tried_existing => {
+                    self.log.debug(format_args!("connection to the sidecar at {address} is gone: {error}"));
+                    self.forget(address);
+                    tried_existing = false;
+                }
+                Err(error) => return Err(unavailable(address, &error)),
+            }
+        }
+    }
+
+    fn least_loaded(&self, address: &str) -> Option<(SendRequest<Bytes>, StreamGuard)> {
+        let connections = self.connections.lock();
+        let best = connections.get(address)?.iter().min_by_key(|connection| connection.load.streams.load(Ordering::Relaxed))?;
+        if best.load.streams.load(Ordering::Relaxed) >= STREAMS_PER_CONNECTION {
+            return None;
+        }
+        Some((best.sender.clone(), StreamGuard::new(&best.load)))
+    }
+
+    async fn dial(&self, address: &str) -> Result<(SendRequest<Bytes>, StreamGuard), PeerError> {
+        let refused = |error: &dyn fmt::Display| {
+            PeerError::new(GrpcCode::Unavailable, format!("connection error: cannot reach the sidecar at {address}: {error}"))
+        };
+        let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
+            .await
+            .map_err(|_| refused(&"no connection within 5s"))?
+            .map_err(|error| refused(&error))?;
+        stream.set_nodelay(true).map_err(|error| refused(&error))?;
+        let (sender, connection) = h2::client::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .handshake(stream)
+            .await
+            .map_err(|error| refused(&error))?;
+        tokio::spawn(async move {
+            let _ = connection.await; // its streams get the error
+        });
+        let load = Arc::new(Load { streams: AtomicUsize::new(0), last_used: Mutex::new(Instant::now()) });
+        let guard = StreamGuard::new(&load);
+        self.connections.lock().entry(address.to_owned()).or_default().push(Connection { sender: sender.clone(), load });
+        Ok((sender, guard))
+    }
+}
+
+fn unavailable(address: &str, error: &h2::Error) -> PeerError {
+    let code = match error.reason() {
+        Some(h2::Reason::CANCEL) => GrpcCode::Cancelled,
+        Some(h2::Reason::INTERNAL_ERROR) if error.is_remote() => GrpcCode::Internal,
+        _ => GrpcCode::Unavailable,
+    };
+    PeerError::new(code, format!("the sidecar at {address} did not answer: {error}"))
+}
+
+fn broken(error: &BodyError) -> PeerError {
+    match error.downcast_ref::<PeerError>() {
+        Some(status) => status.clone(),
+        None => PeerError::new(GrpcCode::Unavailable, format!("the answer broke off: {error}")),
+    }
+}
