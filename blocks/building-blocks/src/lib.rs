@@ -1,1 +1,7 @@
-//! (being written)
+//! The simple building blocks: one module each, with requests and answers that know nothing of HTTP or gRPC.
+//!
+//! *Job:* what a block does between a front and its components: names, scopes, keys, errors. *Neighbours:* `api` calls
+//! these modules, they call `Arc<dyn Trait>` of `contract`. *Invariant:* errors are rows of the table in `core`.
+
+pub mod secrets;
+pub mod state;

@@ -1,0 +1,91 @@
+//! The secrets building block: reads of the loaded secret stores, limited by the Configuration's scopes.
+//!
+//! *Job:* find the store, ask the scope, call it, name what went wrong. *Neighbours:* the fronts call [`SecretStores`];
+//! the component loader uses [`SecretStores::component`], which no scope limits. *Invariant:* no secret of a denied name
+//! leaves this block, and no error text holds a secret.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pillion_contract::{SecretBundle, SecretStore};
+use pillion_core::error::{ApiError, table};
+use pillion_resources::SecretsScope;
+
+#[cfg(test)]
+mod tests;
+
+/// The loaded secret stores of one sidecar; components can be added while calls are under way.
+#[derive(Default)]
+pub struct SecretStores {
+    stores: ArcSwap<HashMap<String, Arc<dyn SecretStore>>>,
+    scopes: HashMap<String, SecretsScope>,
+}
+
+impl SecretStores {
+    /// Makes the block without stores. `scopes` is `spec.secrets.scopes` of the Configuration.
+    pub fn new(scopes: impl IntoIterator<Item = SecretsScope>) -> Self {
+        Self { stores: ArcSwap::default(), scopes: scopes.into_iter().map(|scope| (scope.store_name.clone(), scope)).collect() }
+    }
+
+    /// Adds a component, replacing one of the same name.
+    pub fn add(&self, name: &str, store: Arc<dyn SecretStore>) {
+        self.stores.rcu(|stores| {
+            let mut stores = HashMap::clone(stores);
+            stores.insert(name.to_owned(), store.clone());
+            stores
+        });
+    }
+
+    /// The component itself, for `secretKeyRef`s of manifests; scopes are for apps and do not apply.
+    pub fn component(&self, name: &str) -> Option<Arc<dyn SecretStore>> {
+        self.stores.load().get(name).cloned()
+    }
+
+    /// Reads one secret.
+    ///
+    /// # Errors
+    /// `ERR_SECRET_STORES_NOT_CONFIGURED` without any store, `ERR_SECRET_STORE_NOT_FOUND` for an unknown name,
+    /// `ERR_PERMISSION_DENIED` when the scope denies the secret, `ERR_SECRET_GET` for the component's error.
+    pub async fn get(&self, store: &str, key: &str, metadata: &BTreeMap<String, String>) -> Result<SecretBundle, ApiError> {
+        let component = self.find(store)?;
+        if !self.is_allowed(store, key) {
+            let message = format!("access denied by policy to get {key:?} from {store:?}");
+            return Err(ApiError::new(&table::SECRET_PERMISSION_DENIED, message));
+        }
+        component.get(key, metadata).await.map_err(|error| {
+            ApiError::new(&table::SECRET_GET, format!("failed getting secret with key {key} from secret store {store}: {error}"))
+        })
+    }
+
+    /// Reads all secrets the scope allows, by name.
+    ///
+    /// # Errors
+    /// As [`Self::get`], without `ERR_PERMISSION_DENIED`: denied secrets are left out.
+    pub async fn bulk_get(&self, store: &str, metadata: &BTreeMap<String, String>) -> Result<BTreeMap<String, SecretBundle>, ApiError> {
+        let component = self.find(store)?;
+        let mut secrets = component.bulk_get(metadata).await.map_err(|error| {
+            ApiError::new(&table::SECRET_GET, format!("failed getting secrets from secret store {store}: {error}"))
+        })?;
+        secrets.retain(|name, _| self.is_allowed(store, name));
+        Ok(secrets)
+    }
+
+    fn find(&self, store: &str) -> Result<Arc<dyn SecretStore>, ApiError> {
+        let stores = self.stores.load();
+        match stores.get(store) {
+            Some(found) => Ok(found.clone()),
+            None if stores.is_empty() => Err(ApiError::new(&table::SECRET_STORES_NOT_CONFIGURED, "secret store is not configured")),
+            None => Err(ApiError::new(&table::SECRET_STORE_NOT_FOUND, format!("failed finding secret store with key {store}"))),
+        }
+    }
+
+    /// A list of allowed secrets decides alone; otherwise the denied list, otherwise the default. A store without scope is open.
+    fn is_allowed(&self, store: &str, key: &str) -> bool {
+        let Some(scope) = self.scopes.get(store) else { return true };
+        if !scope.allowed.is_empty() {
+            return scope.allowed.iter().any(|name| name == key);
+        }
+        !scope.deny_by_default && !scope.denied.iter().any(|name| name == key)
+    }
+}
