@@ -1,1 +1,1 @@
-//! (being written)
+//! Holds no code: the black-box tests are in `tests/it`.
