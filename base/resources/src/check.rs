@@ -1,0 +1,303 @@
+//! Compares a document with the schema of its kind: every difference becomes a [`Finding`], the rest becomes JSON with the
+//! schema's spelling, so that [`crate::decode`] cannot meet a wrong type.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use pillion_core::duration;
+use serde_json::{Map, Value as Json};
+
+use crate::distance::did_you_mean;
+use crate::finding::{Finding, Severity};
+use crate::schema::{Case, Field, NAME_VALUE, Shape};
+use crate::yaml::{Node, Scalar, Value};
+
+/// How scalars and keys of a file are read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// Resource manifests: keys without case, text fields take the JSON form of numbers (`1.10` is `1.1`).
+    Manifest,
+    /// Configuration files: keys with case, text fields keep the characters.
+    Configuration,
+}
+
+/// Collects what is found in one document.
+#[derive(Debug)]
+pub(crate) struct Checker {
+    pub(crate) file: PathBuf,
+    pub(crate) dialect: Dialect,
+    pub(crate) findings: Vec<Finding>,
+    /// The document has a value of a wrong type, so it is skipped as a whole.
+    pub(crate) unusable: bool,
+    lines: HashMap<String, usize>,
+    document_line: usize,
+}
+
+impl Checker {
+    pub(crate) fn new(file: &Path, dialect: Dialect, document_line: usize) -> Self {
+        Checker { file: file.to_owned(), dialect, findings: Vec::new(), unusable: false, lines: HashMap::new(), document_line }
+    }
+
+    /// Line of a field or of its nearest parent that is there.
+    pub(crate) fn line(&self, path: &str) -> usize {
+        let mut path = path;
+        loop {
+            if let Some(line) = self.lines.get(path) {
+                return *line;
+            }
+            match path.rfind(['.', '[']) {
+                Some(end) => path = path.get(..end).unwrap_or_default(),
+                None => return self.document_line,
+            }
+        }
+    }
+
+    /// Reports a problem of a field that was checked already.
+    pub(crate) fn report(&mut self, severity: Severity, path: &str, message: impl Into<String>, suggestion: impl Into<String>) {
+        let line = self.line(path);
+        self.at(severity, line, path, message, suggestion);
+    }
+
+    fn at(&mut self, severity: Severity, line: usize, path: &str, message: impl Into<String>, suggestion: impl Into<String>) {
+        self.findings.push(Finding {
+            severity,
+            file: self.file.clone(),
+            line,
+            field: path.to_owned(),
+            message: message.into(),
+            suggestion: suggestion.into(),
+        });
+    }
+
+    fn wrong(&mut self, node: &Node, path: &str, expected: &str, suggestion: &str) -> Json {
+        self.unusable = true;
+        self.at(Severity::Error, node.line, path, format!("expected {expected}, found {}", node.describe()), suggestion);
+        Json::Null
+    }
+
+    /// Checks an object and returns its known fields; absent ones are left out.
+    pub(crate) fn object(&mut self, node: &Node, path: &str, fields: &[Field]) -> Json {
+        let entries = match &node.value {
+            Value::Map(entries) => entries.as_slice(),
+            _ if node.is_null() => &[],
+            _ => {
+                let suggestion = self.object_hint(node, fields);
+                return self.wrong(node, path, "a map", &suggestion);
+            }
+        };
+        let mut out = Map::new();
+        for entry in entries {
+            let field = fields.iter().find(|field| field.name == entry.key);
+            let folded = || fields.iter().find(|field| field.name.eq_ignore_ascii_case(&entry.key));
+            let key_path = join(path, &entry.key);
+            match field {
+                Some(field) => self.take_field(&mut out, field, &entry.value, &key_path, entry.line),
+                None => match folded().filter(|_| self.dialect == Dialect::Manifest) {
+                    Some(field) => {
+                        let suggestion = format!("write {}", field.name);
+                        self.at(Severity::Warning, entry.line, &key_path, "the field is spelled with other capitals", suggestion);
+                        self.take_field(&mut out, field, &entry.value, &join(path, field.name), entry.line);
+                    }
+                    None => self.unknown_field(&entry.key, entry.line, &key_path, fields),
+                },
+            }
+        }
+        for field in fields.iter().filter(|field| field.required && !out.contains_key(field.name)) {
+            self.missing(field, node.line, path);
+        }
+        Json::Object(out)
+    }
+
+    fn object_hint(&self, node: &Node, fields: &[Field]) -> String {
+        let names: Vec<&str> = fields.iter().take(4).map(|field| field.name).collect();
+        match node.value {
+            Value::List(_) => format!("remove the dash; the keys are {}", names.join(", ")),
+            _ => format!("write keys such as {} below it", names.join(", ")),
+        }
+    }
+
+    fn take_field(&mut self, out: &mut Map<String, Json>, field: &Field, node: &Node, path: &str, line: usize) {
+        if out.contains_key(field.name) {
+            self.at(Severity::Error, line, path, format!("{} is given twice with different capitals", field.name), "keep one of them");
+            return;
+        }
+        self.lines.insert(path.to_owned(), if line > 0 { line } else { node.line });
+        if node.is_null() {
+            return;
+        }
+        let value = self.value(node, path, &field.shape);
+        let empty_text = value.as_str().is_some_and(str::is_empty);
+        if field.required && empty_text {
+            return;
+        }
+        out.insert(field.name.to_owned(), value);
+    }
+
+    fn unknown_field(&mut self, key: &str, line: usize, path: &str, fields: &[Field]) {
+        let names = fields.iter().map(|field| field.name);
+        let mut suggestion = did_you_mean(key, names.clone());
+        if suggestion.is_empty() {
+            suggestion = format!("the fields here are {}", names.take(12).collect::<Vec<_>>().join(", "));
+        }
+        self.at(Severity::Warning, line, path, "unknown field; it is ignored", suggestion);
+    }
+
+    fn missing(&mut self, field: &Field, line: usize, path: &str) {
+        let field_path = join(path, field.name);
+        let line = self.lines.get(&field_path).copied().unwrap_or(line);
+        let message = match field.shape {
+            Shape::Word(words, _) => format!("required and not given; expected one of {}", words.join(", ")),
+            Shape::Object(_) => "required and not given; expected a map".to_owned(),
+            Shape::List(_) => "required and not given; expected a list".to_owned(),
+            _ => "required and not given".to_owned(),
+        };
+        self.at(Severity::Error, line, &field_path, message, "");
+    }
+
+    fn value(&mut self, node: &Node, path: &str, shape: &Shape) -> Json {
+        match shape {
+            Shape::Any => node.to_json(),
+            Shape::Text => self.text(node, path),
+            Shape::Word(words, case) => self.word(node, path, words, *case),
+            Shape::Bool => self.boolean(node, path),
+            Shape::Integer(least, most) => self.integer(node, path, *least, *most),
+            Shape::Duration => self.duration(node, path, duration::parse_go, "a duration such as 500ms, 5s or 1h30m"),
+            Shape::PolicyDuration => {
+                self.duration(node, path, duration::parse_policy, "a duration such as 500ms, 5s or 1h30m, or a whole number of milliseconds")
+            }
+            Shape::List(item) => self.list(node, path, item),
+            Shape::Map(item) => self.map(node, path, item),
+            Shape::Object(fields) => self.object(node, path, fields),
+            Shape::HeaderItem => match &node.value {
+                Value::Map(_) => self.value(node, path, &NAME_VALUE),
+                _ => self.text(node, path),
+            },
+        }
+    }
+
+    fn text(&mut self, node: &Node, path: &str) -> Json {
+        let Value::Scalar { resolved, text } = &node.value else {
+            return self.wrong(node, path, "text", "");
+        };
+        if *resolved == Scalar::Text || self.dialect == Dialect::Configuration {
+            return Json::String(text.clone());
+        }
+        let canonical = resolved.canonical(text);
+        if canonical != *text && *resolved != Scalar::Null {
+            let message = format!("{text} is YAML for {canonical:?}, which is what is read");
+            self.at(Severity::Warning, node.line, path, message, format!("write \"{text}\" in quotes to keep it as it is"));
+        }
+        Json::String(canonical)
+    }
+
+    fn word(&mut self, node: &Node, path: &str, words: &[&'static str], case: Case) -> Json {
+        let value = self.text(node, path);
+        let Some(text) = value.as_str() else { return value };
+        let same = |word: &&str| if case == Case::Ignored { word.eq_ignore_ascii_case(text) } else { *word == text };
+        if !text.is_empty() && !self.is_variable(text) && !words.iter().any(|word| same(&word)) {
+            let suggestion = did_you_mean(text, words.iter().copied());
+            self.at(Severity::Error, node.line, path, format!("expected one of {}, found {text:?}", words.join(", ")), suggestion);
+        }
+        value
+    }
+
+    /// A reference to an environment variable in a Configuration that is checked without being loaded.
+    fn is_variable(&self, text: &str) -> bool {
+        self.dialect == Dialect::Configuration && text.starts_with('$')
+    }
+
+    fn boolean(&mut self, node: &Node, path: &str) -> Json {
+        match &node.value {
+            Value::Scalar { resolved: Scalar::Bool(value), .. } => Json::Bool(*value),
+            Value::Scalar { text, .. } if matches!(text.to_lowercase().as_str(), "true" | "false") => {
+                self.wrong(node, path, "true or false", "remove the quotes")
+            }
+            Value::Scalar { text, .. } if self.is_variable(text) => Json::Null,
+            _ => self.wrong(node, path, "true or false", ""),
+        }
+    }
+
+    fn integer(&mut self, node: &Node, path: &str, least: i128, most: i128) -> Json {
+        let value = match &node.value {
+            Value::Scalar { resolved: Scalar::Integer(value), .. } => *value,
+            Value::Scalar { resolved: Scalar::Float(value), .. } if value.fract() == 0.0 && value.abs() < 9e15 => *value as i128,
+            Value::Scalar { text, .. } if text.parse::<i64>().is_ok() => return self.wrong(node, path, "a whole number", "remove the quotes"),
+            Value::Scalar { text, .. } if self.is_variable(text) => return Json::Null,
+            _ => return self.wrong(node, path, "a whole number", ""),
+        };
+        if value < least || value > most {
+            self.at(Severity::Error, node.line, path, format!("expected a whole number from {least} to {most}, found {value}"), "");
+        }
+        match i64::try_from(value) {
+            Ok(value) => Json::from(value),
+            Err(_) => self.wrong(node, path, "a whole number of 64 bits", ""),
+        }
+    }
+
+    fn duration<T>(&mut self, node: &Node, path: &str, parse: fn(&str) -> Result<T, String>, expected: &str) -> Json {
+        let value = self.text(node, path);
+        if let Some(text) = value.as_str().filter(|text| !text.is_empty() && !self.is_variable(text))
+            && parse(text).is_err()
+        {
+            let suggestion = match text.trim().parse::<u64>() {
+                Ok(number) => format!("did you mean {number}s or {number}ms?"),
+                Err(_) => duration_hint(text),
+            };
+            self.at(Severity::Error, node.line, path, format!("expected {expected}, found {text:?}"), suggestion);
+        }
+        value
+    }
+
+    fn list(&mut self, node: &Node, path: &str, item: &Shape) -> Json {
+        let Value::List(items) = &node.value else {
+            let hint = if matches!(node.value, Value::Map(_)) { "put a dash before each item" } else { "write it as - item, or [item]" };
+            return self.wrong(node, path, "a list", hint);
+        };
+        let mut out = Vec::with_capacity(items.len());
+        for (index, node) in items.iter().enumerate() {
+            let item_path = format!("{path}[{index}]");
+            self.lines.insert(item_path.clone(), node.line);
+            out.push(self.value(node, &item_path, item));
+        }
+        Json::Array(out)
+    }
+
+    fn map(&mut self, node: &Node, path: &str, item: &Shape) -> Json {
+        let Value::Map(entries) = &node.value else {
+            return self.wrong(node, path, "a map from names to values", "write it as name: value");
+        };
+        let mut out = Map::new();
+        for entry in entries {
+            let entry_path = join(path, &entry.key);
+            self.lines.insert(entry_path.clone(), if entry.line > 0 { entry.line } else { entry.value.line });
+            out.insert(entry.key.clone(), self.value(&entry.value, &entry_path, item));
+        }
+        Json::Object(out)
+    }
+}
+
+/// `5 s`, `5sec`, `1d` and their like.
+fn duration_hint(text: &str) -> String {
+    let squeezed: String = text.split_whitespace().collect::<String>().to_lowercase();
+    let end = squeezed.find(|c: char| !c.is_ascii_digit()).unwrap_or(squeezed.len());
+    let (number, unit) = squeezed.split_at(end);
+    if number.is_empty() {
+        return String::new();
+    }
+    match unit {
+        "s" | "sec" | "secs" | "second" | "seconds" => format!("did you mean {number}s?"),
+        "m" | "min" | "mins" | "minute" | "minutes" => format!("did you mean {number}m?"),
+        "h" | "hr" | "hrs" | "hour" | "hours" => format!("did you mean {number}h?"),
+        "ms" | "msec" | "millis" | "milliseconds" => format!("did you mean {number}ms?"),
+        "d" | "day" | "days" => match number.parse::<u64>() {
+            Ok(days) => format!("days are not a unit; write {}h", days.saturating_mul(24)),
+            Err(_) => String::new(),
+        },
+        _ => String::new(),
+    }
+}
+
+/// `parent.key`, or the key alone at the top.
+pub(crate) fn join(path: &str, key: &str) -> String {
+    if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+}

@@ -1,0 +1,253 @@
+//! Builds the node tree from parser events, with limits for hostile input.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
+
+use super::{Chunk, Entry, Node, Scalar, SyntaxError, Value};
+
+/// Nesting of lists and maps; deeper text is refused.
+const DEPTH_MAX: usize = 100;
+/// Nodes of one document, aliases counted as what they stand for.
+const NODES_MAX: usize = 200_000;
+
+/// A list or map that is not closed yet.
+enum Open {
+    List { items: Vec<Node>, line: usize, anchor: usize },
+    Map { entries: Vec<Entry>, key: Option<(String, usize)>, line: usize, anchor: usize },
+}
+
+struct Builder {
+    first_line: usize,
+    stack: Vec<Open>,
+    anchors: HashMap<usize, (Node, usize)>,
+    nodes: usize,
+    root: Option<Node>,
+}
+
+/// Parses one chunk; `Ok(None)` when it holds no document.
+///
+/// # Errors
+/// The first syntax error, with its line in the file. A second document in the chunk is an error too.
+pub(crate) fn parse(chunk: Chunk<'_>) -> Result<Option<Node>, SyntaxError> {
+    if let Some(error) = nested_too_deep(chunk) {
+        return Err(error);
+    }
+    let mut builder = Builder { first_line: chunk.line, stack: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None };
+    for event in Parser::new_from_str(chunk.text) {
+        let (event, span) =
+            event.map_err(|error| SyntaxError { line: builder.line_of(error.marker().line()), message: error.info().to_owned() })?;
+        builder.take(event, span)?;
+    }
+    Ok(builder.root)
+}
+
+/// Counts open flow brackets before parsing, so that the parser's own recursion stays bounded.
+fn nested_too_deep(chunk: Chunk<'_>) -> Option<SyntaxError> {
+    let (mut depth, mut dashes_max) = (0usize, 0usize);
+    for (number, line) in chunk.text.lines().enumerate() {
+        for byte in line.bytes() {
+            match byte {
+                b'[' | b'{' => depth += 1,
+                b']' | b'}' => depth = depth.saturating_sub(1),
+                _ => {}
+            }
+        }
+        dashes_max = dashes_max.max(line.split_whitespace().take_while(|word| ["-", "?", ":"].contains(word)).count());
+        if depth > 10 * DEPTH_MAX || dashes_max > DEPTH_MAX {
+            return Some(SyntaxError { line: chunk.line + number, message: format!("nested deeper than {DEPTH_MAX} levels") });
+        }
+    }
+    None
+}
+
+impl Builder {
+    fn line_of(&self, parser_line: usize) -> usize {
+        self.first_line + parser_line.saturating_sub(1)
+    }
+
+    fn error(line: usize, message: impl Into<String>) -> SyntaxError {
+        SyntaxError { line, message: message.into() }
+    }
+
+    fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), SyntaxError> {
+        let line = self.line_of(span.start.line());
+        match event {
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
+            Event::DocumentStart(_) if self.root.is_some() => Err(Self::error(line, "a second document starts here without a --- line")),
+            Event::DocumentStart(_) => Ok(()),
+            Event::Alias(anchor) => {
+                let (node, size) =
+                    self.anchors.get(&anchor).cloned().ok_or_else(|| Self::error(line, "an alias refers to an anchor that is still open"))?;
+                self.count(size, line)?;
+                self.place(Node { line, value: node.value }, 0)
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                self.count(1, line)?;
+                let resolved = resolve(&text, style, tag.as_deref());
+                self.place(Node { line, value: Value::Scalar { resolved, text: text.into_owned() } }, anchor)
+            }
+            Event::SequenceStart(anchor, _) => self.open(Open::List { items: Vec::new(), line, anchor }, line),
+            Event::MappingStart(anchor, _) => self.open(Open::Map { entries: Vec::new(), key: None, line, anchor }, line),
+            Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
+                Some(Open::List { items, line, anchor }) => self.place(Node { line, value: Value::List(items) }, anchor),
+                Some(Open::Map { entries, line, anchor, .. }) => self.place(Node { line, value: Value::Map(entries) }, anchor),
+                None => Err(Self::error(line, "a list or map ends that never began")),
+            },
+        }
+    }
+
+    fn count(&mut self, nodes: usize, line: usize) -> Result<(), SyntaxError> {
+        self.nodes += nodes;
+        if self.nodes > NODES_MAX {
+            return Err(Self::error(line, format!("more than {NODES_MAX} values in one document")));
+        }
+        Ok(())
+    }
+
+    fn open(&mut self, open: Open, line: usize) -> Result<(), SyntaxError> {
+        self.count(1, line)?;
+        if self.stack.len() >= DEPTH_MAX {
+            return Err(Self::error(line, format!("nested deeper than {DEPTH_MAX} levels")));
+        }
+        self.stack.push(open);
+        Ok(())
+    }
+
+    /// Puts a finished node into the innermost open list or map.
+    fn place(&mut self, node: Node, anchor: usize) -> Result<(), SyntaxError> {
+        if anchor > 0 {
+            let size = size(&node);
+            self.anchors.insert(anchor, (node.clone(), size));
+        }
+        let Some(open) = self.stack.last_mut() else {
+            self.root = Some(node);
+            return Ok(());
+        };
+        match open {
+            Open::List { items, .. } => items.push(node),
+            Open::Map { entries, key, .. } => match key.take() {
+                None => *key = Some(key_text(&node)?),
+                Some((name, line)) => add(entries, name, line, node)?,
+            },
+        }
+        Ok(())
+    }
+}
+
+fn resolve(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Scalar {
+    match tag {
+        Some(tag) if tag.suffix == "str" || tag.handle == "!" => Scalar::Text,
+        _ if style == ScalarStyle::Plain => Scalar::resolve(text),
+        _ => Scalar::Text,
+    }
+}
+
+fn key_text(node: &Node) -> Result<(String, usize), SyntaxError> {
+    match &node.value {
+        Value::Scalar { resolved: Scalar::Bool(_) | Scalar::Null | Scalar::Text, text } => Ok((text.clone(), node.line)),
+        Value::Scalar { resolved, text } => Ok((resolved.canonical(text), node.line)),
+        _ => Err(Builder::error(node.line, "a key must be a single word, not a list or map")),
+    }
+}
+
+fn add(entries: &mut Vec<Entry>, key: String, line: usize, value: Node) -> Result<(), SyntaxError> {
+    if key == "<<" {
+        return merge(entries, line, value);
+    }
+    match entries.iter().find(|entry| entry.key == key) {
+        Some(first) if first.line > 0 => {
+            Err(Builder::error(line, format!("the key {key:?} is given twice in one map (first on line {})", first.line)))
+        }
+        _ => {
+            entries.retain(|entry| entry.key != key);
+            entries.push(Entry { key, line, value });
+            Ok(())
+        }
+    }
+}
+
+/// `<<: *anchor`: keys that the map itself does not give. A line of 0 marks them as replaceable by own keys.
+fn merge(entries: &mut Vec<Entry>, line: usize, value: Node) -> Result<(), SyntaxError> {
+    let sources = match value.value {
+        Value::Map(entries) => vec![entries],
+        Value::List(items) => items.into_iter().filter_map(|item| if let Value::Map(entries) = item.value { Some(entries) } else { None }).collect(),
+        Value::Scalar { .. } => return Err(Builder::error(line, "<< needs a map to merge")),
+    };
+    for entry in sources.into_iter().flatten() {
+        if !entries.iter().any(|existing| existing.key == entry.key) {
+            entries.push(Entry { line: 0, ..entry });
+        }
+    }
+    Ok(())
+}
+
+fn size(node: &Node) -> usize {
+    match &node.value {
+        Value::Scalar { .. } => 1,
+        Value::List(items) => 1 + items.iter().map(size).sum::<usize>(),
+        Value::Map(entries) => 1 + entries.iter().map(|entry| 1 + size(&entry.value)).sum::<usize>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(text: &str) -> Result<Option<Node>, SyntaxError> {
+        parse(Chunk { line: 11, text })
+    }
+
+    #[test]
+    fn keeps_lines_of_the_file() {
+        let node = tree("a:\n  - x\n  - b: 2\n").unwrap().unwrap();
+        let Value::List(items) = &node.get("a").unwrap().value else { panic!("list") };
+        assert_eq!((items[0].line, items[1].get("b").unwrap().line), (12, 13));
+    }
+
+    #[test]
+    fn anchors_and_merge_keys_work() {
+        let node = tree("base: &b {x: 1, y: 2}\nown: {<<: *b, y: 3}\n").unwrap().unwrap();
+        assert_eq!(node.get("own").unwrap().to_json().to_string(), r#"{"x":1,"y":3}"#);
+    }
+
+    #[test]
+    fn quoted_numbers_are_text() {
+        let node = tree("a: \"1\"\nb: '0777'\nc: !!str 5\nd: |\n  text\n").unwrap().unwrap();
+        assert_eq!(node.to_json().to_string(), r#"{"a":"1","b":"0777","c":"5","d":"text\n"}"#);
+    }
+
+    #[test]
+    fn refuses_with_a_line() {
+        let cases = [
+            ("a: 1\na: 2\n", 12, "given twice"),
+            ("a: [1, 2\nb: 3\n", 12, ""),
+            ("a: b: c\n", 11, ""),
+            ("? [x]\n: 1\n", 11, "single word"),
+            ("a: \"open\n", 0, ""),
+        ];
+        for (text, line, message) in cases {
+            let error = tree(text).unwrap_err();
+            assert!(error.message.contains(message), "{text:?}: {error:?}");
+            assert!(line == 0 || error.line == line, "{text:?}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn hostile_nesting_ends_in_an_error() {
+        for text in ["[".repeat(100_000), "- ".repeat(50_000), "{a: ".repeat(20_000), "a:\n".repeat(3)] {
+            let _ = tree(&text); // an error or a value, never a crash
+        }
+        assert!(tree(&"[".repeat(100_000)).is_err());
+    }
+
+    #[test]
+    fn a_billion_laughs_end_early() {
+        let mut text = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..9 {
+            let previous = level - 1;
+            text.push_str(&format!("a{level}: &a{level} [{}]\n", vec![format!("*a{previous}"); 10].join(", ")));
+        }
+        assert!(tree(&text).unwrap_err().message.contains("more than"));
+    }
+}
