@@ -1,1 +1,55 @@
-fn main() {}
+//! `cargo xtask <command>`: the chores of this repository. Each command lives in its module; this file only names them.
+
+mod bench;
+mod codegen;
+mod deny;
+mod layers;
+mod metadata;
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+
+const USAGE: &str = "usage: cargo xtask <command>
+  layers               compare the crates' dependencies with the layer table
+  deny                 compare licences, duplicates and sources of dependencies with deny.toml
+  codegen [--check]    generate (or compare) the protocol code
+  bench <what> …       measure; `cargo xtask bench` lists the options
+  demo …               scripts/demo
+  test …               scripts/test";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: &[String]) -> Result<()> {
+    let Some((command, rest)) = args.split_first() else {
+        bail!("{USAGE}");
+    };
+    match command.as_str() {
+        "layers" => layers::run(rest),
+        "deny" => deny::run(rest),
+        "codegen" => codegen::run(rest),
+        "bench" => bench::run(rest),
+        "bench-echo" => bench::echo::run(), // started by `bench`
+        "demo" | "test" => script(command, rest),
+        other => bail!("unknown command {other:?}\n{USAGE}"),
+    }
+}
+
+/// Runs `scripts/<name>` of the repository.
+fn script(name: &str, args: &[String]) -> Result<()> {
+    let path = metadata::root()?.join("scripts").join(name);
+    let status = Command::new(&path).args(args).status().with_context(|| format!("running {}", path.display()))?;
+    if !status.success() {
+        bail!("{} ended with {status}", path.display());
+    }
+    Ok(())
+}
