@@ -5,7 +5,7 @@
 # After `demo_begin`: work (temporary directory), demo (copy of the example), apps (the four app IDs), ports[].
 
 apps="tenant-service notification-service email-service sms-service"
-declare -A ports saved_command saved_directory
+declare -A ports saved_directory
 reason=
 fail() { reason=$1; return 1; }
 
@@ -168,11 +168,11 @@ run_alone() { # <app id>
 demo_stop() {
   local id pid status=0
   for id in ${alone:-}; do dapr stop --app-id "$id" >>"$work/stop.log" 2>&1; done
-  dapr stop -f "$demo" >>"$work/stop.log" 2>&1 || { demo_problem="stop -f ended with $?: $(tail -n 3 "$work/stop.log")"; return 1; }
+  dapr stop -f "$demo" >>"$work/stop.log" 2>&1 || { fail "stop -f ended with $?: $(tail -n 3 "$work/stop.log")"; return 1; }
   wait_for 15 runner_ended || { fail "run -f is still there 15 s after stop -f"; return 1; }
   wait "$runner" || status=$?
   runner=
-  [ $status = 0 ] || { demo_problem="run -f ended with $status: $(tail -n 3 "$work/run.log")"; return 1; }
+  [ $status = 0 ] || { fail "run -f ended with $status: $(tail -n 3 "$work/run.log")"; return 1; }
   # Apps that this script restarted by hand have no command that owns them.
   for id in $apps; do for pid in $(tagged "${ports[$id]}"); do [ "$(ps_parent "$pid")" = $$ ] && kill "$pid"; done; done
   wait_for 10 nothing_left || { fail "left over: $(left_over)"; return 1; }
