@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use pillion_core::duration;
 use serde_json::{Map, Value as Json};
 
-use crate::distance::did_you_mean;
+use crate::distance::{did_you_mean, nearest};
 use crate::finding::{Finding, Severity};
 use crate::schema::{Case, Field, NAME_VALUE, Shape};
 use crate::yaml::{Node, Scalar, Value};
@@ -71,8 +71,14 @@ impl Checker {
 
     fn wrong(&mut self, node: &Node, path: &str, expected: &str, suggestion: &str) -> Json {
         self.unusable = true;
-        self.at(Severity::Error, node.line, path, format!("expected {expected}, found {}", node.describe()), suggestion);
+        let message = format!("expected {expected}, found {}{}", node.describe(), self.consequence());
+        self.at(Severity::Error, node.line, path, message, suggestion);
         Json::Null
+    }
+
+    /// What a wrong type means for the document; a Configuration stops the start instead.
+    pub(crate) fn consequence(&self) -> &'static str {
+        if self.dialect == Dialect::Manifest { " (the document is not loaded)" } else { "" }
     }
 
     /// Checks an object and returns its known fields; absent ones are left out.
@@ -86,6 +92,7 @@ impl Checker {
             }
         };
         let mut out = Map::new();
+        let mut meant: Vec<&str> = Vec::new();
         for entry in entries {
             let field = fields.iter().find(|field| field.name == entry.key);
             let folded = || fields.iter().find(|field| field.name.eq_ignore_ascii_case(&entry.key));
@@ -98,11 +105,16 @@ impl Checker {
                         self.at(Severity::Warning, entry.line, &key_path, "the field is spelled with other capitals", suggestion);
                         self.take_field(&mut out, field, &entry.value, &join(path, field.name), entry.line);
                     }
-                    None => self.unknown_field(&entry.key, entry.line, &key_path, fields),
+                    None => {
+                        let absent = |field: &&Field| field.required && !entries.iter().any(|entry| entry.key == field.name);
+                        let required = nearest(&entry.key, fields.iter().filter(absent).map(|field| field.name));
+                        meant.extend(required);
+                        self.unknown_field(&entry.key, entry.line, &key_path, fields, required);
+                    }
                 },
             }
         }
-        for field in fields.iter().filter(|field| field.required && !out.contains_key(field.name)) {
+        for field in fields.iter().filter(|field| field.required && !out.contains_key(field.name) && !meant.contains(&field.name)) {
             self.missing(field, node.line, path);
         }
         Json::Object(out)
@@ -133,12 +145,18 @@ impl Checker {
         out.insert(field.name.to_owned(), value);
     }
 
-    fn unknown_field(&mut self, key: &str, line: usize, path: &str, fields: &[Field]) {
-        let names = fields.iter().map(|field| field.name);
-        let mut suggestion = did_you_mean(key, names.clone());
-        if suggestion.is_empty() {
-            suggestion = format!("the fields here are {}", names.take(12).collect::<Vec<_>>().join(", "));
+    /// `required` is the required field that was probably meant.
+    fn unknown_field(&mut self, key: &str, line: usize, path: &str, fields: &[Field], required: Option<&str>) {
+        if let Some(name) = required {
+            let message = format!("unknown field, and the required {name} is not given");
+            return self.at(Severity::Error, line, path, message, format!("did you mean {name}?"));
         }
+        let suggestion = misplaced(key, path, fields).unwrap_or_else(|| did_you_mean(key, fields.iter().map(|field| field.name)));
+        let suggestion = if suggestion.is_empty() {
+            format!("the fields here are {}", fields.iter().map(|field| field.name).take(16).collect::<Vec<_>>().join(", "))
+        } else {
+            suggestion
+        };
         self.at(Severity::Warning, line, path, "unknown field; it is ignored", suggestion);
     }
 
@@ -151,6 +169,8 @@ impl Checker {
             Shape::List(_) => "required and not given; expected a list".to_owned(),
             _ => "required and not given".to_owned(),
         };
+        let nameless = field_path == "metadata" || field_path == "metadata.name";
+        let message = if nameless { message + self.consequence() } else { message };
         self.at(Severity::Error, line, &field_path, message, "");
     }
 
@@ -213,6 +233,8 @@ impl Checker {
                 self.wrong(node, path, "true or false", "remove the quotes")
             }
             Value::Scalar { text, .. } if self.is_variable(text) => Json::Null,
+            Value::Scalar { text, .. } if text == "1" => self.wrong(node, path, "true or false", "write true"),
+            Value::Scalar { text, .. } if text == "0" => self.wrong(node, path, "true or false", "write false"),
             _ => self.wrong(node, path, "true or false", ""),
         }
     }
@@ -226,7 +248,8 @@ impl Checker {
             _ => return self.wrong(node, path, "a whole number", ""),
         };
         if value < least || value > most {
-            self.at(Severity::Error, node.line, path, format!("expected a whole number from {least} to {most}, found {value}"), "");
+            let range = if most >= i128::from(i32::MAX) { format!("of {least} or more") } else { format!("from {least} to {most}") };
+            self.at(Severity::Error, node.line, path, format!("expected a whole number {range}, found {value}"), "");
         }
         match i64::try_from(value) {
             Ok(value) => Json::from(value),
@@ -250,7 +273,8 @@ impl Checker {
 
     fn list(&mut self, node: &Node, path: &str, item: &Shape) -> Json {
         let Value::List(items) = &node.value else {
-            let hint = if matches!(node.value, Value::Map(_)) { "put a dash before each item" } else { "write it as - item, or [item]" };
+            let named = matches!(item, Shape::Object([Field { name: "name", .. }, Field { name: "value", .. }, ..]));
+            let hint = if named { "write each entry as - name: with value: below it" } else if matches!(node.value, Value::Map(_)) { "put a dash before each item" } else { "write it as - item, or [item]" };
             return self.wrong(node, path, "a list", hint);
         };
         let mut out = Vec::with_capacity(items.len());
@@ -274,6 +298,23 @@ impl Checker {
         }
         Json::Object(out)
     }
+}
+
+/// Where a known field belongs that stands in a wrong place.
+fn misplaced(key: &str, path: &str, fields: &[Field]) -> Option<String> {
+    let has = |fields: &[Field], name: &str| fields.iter().any(|field| field.name == name);
+    if has(fields, key) {
+        return None;
+    }
+    if key == "route" && has(fields, "routes") {
+        return Some("write routes with default: and the path, or use apiVersion dapr.io/v1alpha1".to_owned());
+    }
+    if path == join("spec", key) && ["scopes", "auth", "metadata"].contains(&key) {
+        return Some(format!("{key} belongs beside spec, not below it"));
+    }
+    let holders: Vec<&str> =
+        fields.iter().filter(|field| matches!(field.shape, Shape::Object(inner) if has(inner, key))).map(|field| field.name).collect();
+    (!holders.is_empty()).then(|| format!("put it under {}", holders.join(" or ")))
 }
 
 /// `5 s`, `5sec`, `1d` and their like.

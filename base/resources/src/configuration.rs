@@ -98,10 +98,15 @@ fn read(file: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, findings:
 }
 
 fn parse_document(file: &Path, chunk: Chunk<'_>, findings: &mut Vec<Finding>) -> Result<Option<Node>, ()> {
-    parse(chunk).map_err(|error| {
+    let parsed = parse(chunk).map_err(|error| {
         let message = format!("not valid YAML: {}", error.message);
         findings.push(finding(Severity::Error, file, error.line, "", message, "look at the indentation, quotes and brackets here and on the line before"));
-    })
+    })?;
+    if parsed.repeated.is_empty() {
+        return Ok(parsed.root);
+    }
+    findings.extend(parsed.repeated.iter().map(|repeated| finding(Severity::Error, file, repeated.line, "", repeated.message.clone(), "remove one of them")));
+    Err(())
 }
 
 fn configuration_kind() -> Kind {

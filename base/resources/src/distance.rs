@@ -12,7 +12,10 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
     known
         .into_iter()
         .map(|candidate| (edit_distance(&lower, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= allowed && *distance < candidate.chars().count())
+        .filter(|(distance, candidate)| {
+            let limit = if common_prefix(&lower, candidate) >= 5 { allowed.max(3) } else { allowed };
+            *distance <= limit && *distance < candidate.chars().count()
+        })
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
@@ -20,6 +23,10 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
 /// `did you mean X?`, or nothing when no known word is near.
 pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> String {
     nearest(word, known).map_or_else(String::new, |candidate| format!("did you mean {candidate}?"))
+}
+
+fn common_prefix(lower: &str, candidate: &str) -> usize {
+    lower.chars().zip(candidate.to_lowercase().chars()).take_while(|(left, right)| left == right).count()
 }
 
 /// Optimal string alignment distance: insertions, deletions, replacements and swaps of neighbours cost one each.
@@ -55,6 +62,7 @@ mod tests {
             ("verison", Some("version")),
             ("ignoreerrors", Some("ignoreErrors")),
             ("typ", Some("type")),
+            ("initTime", Some("initTimeout")),
             ("banana", None),
             ("", None),
         ];

@@ -9,7 +9,7 @@ use crate::finding::{Finding, Severity};
 use crate::rules::{self, PolicyReference};
 use crate::schema::{KINDS, Kind};
 use crate::types::{Component, HttpEndpoint, Origin, Resiliency, Subscription};
-use crate::yaml::{Chunk, Entry, Node, Scalar, Value, parse};
+use crate::yaml::{Chunk, Entry, Node, Scalar, SyntaxError, Value, parse};
 
 /// A document that was read.
 #[derive(Debug)]
@@ -39,7 +39,14 @@ pub(crate) struct Other {
 /// Reads one document; problems go to `findings`. `None` when it loads nothing.
 pub(crate) fn read(file: &Path, chunk: Chunk<'_>, known_types: &[&str], findings: &mut Vec<Finding>) -> Option<Manifest> {
     let node = match parse(chunk) {
-        Ok(node) => node?,
+        Ok(parsed) => {
+            let again = |repeated: &SyntaxError| {
+                let message = format!("{}; the last one is used", repeated.message);
+                finding(Severity::Warning, file, repeated.line, "", message, "remove one of them")
+            };
+            findings.extend(parsed.repeated.iter().map(again));
+            parsed.root?
+        }
         Err(error) => {
             let message = format!("not valid YAML: {}", error.message);
             findings.push(finding(Severity::Error, file, error.line, "", message, syntax_hint(chunk, error.line)));
@@ -89,9 +96,6 @@ pub(crate) fn read(file: &Path, chunk: Chunk<'_>, known_types: &[&str], findings
             }
         })
     };
-    if manifest.is_none() {
-        checker.report(Severity::Warning, "", format!("this {} is not loaded because of the errors in it", kind.name), "");
-    }
     findings.append(&mut checker.findings);
     manifest
 }

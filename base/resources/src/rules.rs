@@ -41,12 +41,12 @@ pub(crate) fn check_name(checker: &mut Checker, document: &Json) -> bool {
         return is_configuration;
     }
     if name == "." || name == ".." {
-        checker.report(Error, path, format!("expected a name that can be part of a URL path, found {name:?}"), "use letters, digits and dashes");
+        checker.report(Error, path, format!("expected a name that can be part of a URL path, found {name:?}{}", checker.consequence()), "use letters, digits and dashes");
         return false;
     }
     if let Some(bad) = ["/", "%"].iter().find(|bad| name.contains(**bad)) {
-        let message = format!("expected a name that can be part of a URL path, found {name:?} with a {bad}");
-        checker.report(Error, path, message, format!("write {}", name.replace(['/', '%'], "-")));
+        let message = format!("expected a name that can be part of a URL path, found {name:?} with a {bad}{}", checker.consequence());
+        checker.report(Error, path, message, format!("write {}", name.replace(['/', '%'], "-").trim_matches('-')));
         return false;
     }
     true
@@ -178,7 +178,8 @@ fn url(checker: &mut Checker, path: &str, url: &str) {
 }
 
 pub(crate) fn subscription(checker: &mut Checker, subscription: &Subscription, api_version: &str) {
-    if subscription.rules.is_empty() && api_version.ends_with("v2alpha1") {
+    let routeless = subscription.rules.is_empty() && api_version.ends_with("v2alpha1");
+    if routeless && !checker.findings.iter().any(|finding| finding.field == "spec.route") {
         checker.report(Error, "spec.routes", "no route: expected default or at least one rule", "add default: /path");
     }
     let last = subscription.rules.len().saturating_sub(1);

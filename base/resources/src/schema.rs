@@ -116,7 +116,8 @@ pub(crate) const NAME_VALUES: Shape = Shape::List(&NAME_VALUE);
 /// `auth` of Component and HTTPEndpoint.
 pub(crate) const AUTH: Shape = Shape::Object(&[optional("secretStore", Shape::Text)]);
 
-pub(crate) const API_VERSION: Field = required("apiVersion", Shape::Text);
-pub(crate) const KIND: Field = required("kind", Shape::Text);
+pub(crate) const API_VERSION: Field = optional("apiVersion", Shape::Text);
+/// Also looked at before the schema is known, where its absence is reported.
+pub(crate) const KIND: Field = optional("kind", Shape::Text);
 pub(crate) const METADATA: Field = required("metadata", OBJECT_META);
 pub(crate) const SCOPES: Field = optional("scopes", TEXTS);

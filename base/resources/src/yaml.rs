@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn json_follows_go() {
-        let node = parse(Chunk { line: 1, text: "b: 1.0\na: yes\nc: 0777\nd: [x, ~, 1e21, 1_000, 1.5]\n" }).unwrap().unwrap();
+        let node = parse(Chunk { line: 1, text: "b: 1.0\na: yes\nc: 0777\nd: [x, ~, 1e21, 1_000, 1.5]\n" }).unwrap().root.unwrap();
         assert_eq!(node.to_json().to_string(), r#"{"a":true,"b":1,"c":511,"d":["x",null,1e+21,1000,1.5]}"#);
     }
 }

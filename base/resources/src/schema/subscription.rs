@@ -17,7 +17,7 @@ pub(crate) const V2: &[Field] = &[
             required("pubsubname", Shape::Text),
             required("topic", Shape::Text),
             optional("metadata", Shape::Map(&Shape::Text)),
-            required("routes", Shape::Object(&[optional("rules", Shape::List(&RULE)), optional("default", Shape::Text)])),
+            optional("routes", Shape::Object(&[optional("rules", Shape::List(&RULE)), optional("default", Shape::Text)])),
             optional("deadLetterTopic", Shape::Text),
             optional("bulkSubscribe", BULK_SUBSCRIBE),
         ]),

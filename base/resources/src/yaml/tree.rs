@@ -22,24 +22,32 @@ struct Builder {
     stack: Vec<Open>,
     anchors: HashMap<usize, (Node, usize)>,
     nodes: usize,
-    root: Option<Node>,
+    parsed: Parsed,
 }
 
-/// Parses one chunk; `Ok(None)` when it holds no document.
+/// A document and the keys that are given again in one map, which the first version of YAML readers let through.
+#[derive(Debug, Default)]
+pub(crate) struct Parsed {
+    /// `None` when the text holds no document.
+    pub(crate) root: Option<Node>,
+    pub(crate) repeated: Vec<SyntaxError>,
+}
+
+/// Parses one chunk. A key that is given again in one map replaces the earlier one and is told in `repeated`.
 ///
 /// # Errors
 /// The first syntax error, with its line in the file. A second document in the chunk is an error too.
-pub(crate) fn parse(chunk: Chunk<'_>) -> Result<Option<Node>, SyntaxError> {
+pub(crate) fn parse(chunk: Chunk<'_>) -> Result<Parsed, SyntaxError> {
     if let Some(error) = nested_too_deep(chunk) {
         return Err(error);
     }
-    let mut builder = Builder { first_line: chunk.line, stack: Vec::new(), anchors: HashMap::new(), nodes: 0, root: None };
+    let mut builder = Builder { first_line: chunk.line, stack: Vec::new(), anchors: HashMap::new(), nodes: 0, parsed: Parsed::default() };
     for event in Parser::new_from_str(chunk.text) {
         let (event, span) =
             event.map_err(|error| SyntaxError { line: builder.line_of(error.marker().line()), message: error.info().to_owned() })?;
         builder.take(event, span)?;
     }
-    Ok(builder.root)
+    Ok(builder.parsed)
 }
 
 /// Counts open flow brackets before parsing, so that the parser's own recursion stays bounded.
@@ -74,7 +82,7 @@ impl Builder {
         let line = self.line_of(span.start.line());
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
-            Event::DocumentStart(_) if self.root.is_some() => Err(Self::error(line, "a second document starts here without a --- line")),
+            Event::DocumentStart(_) if self.parsed.root.is_some() => Err(Self::error(line, "a second document starts here without a --- line")),
             Event::DocumentStart(_) => Ok(()),
             Event::Alias(anchor) => {
                 let (node, size) =
@@ -121,14 +129,14 @@ impl Builder {
             self.anchors.insert(anchor, (node.clone(), size));
         }
         let Some(open) = self.stack.last_mut() else {
-            self.root = Some(node);
+            self.parsed.root = Some(node);
             return Ok(());
         };
         match open {
             Open::List { items, .. } => items.push(node),
             Open::Map { entries, key, .. } => match key.take() {
                 None => *key = Some(key_text(&node)?),
-                Some((name, line)) => add(entries, name, line, node)?,
+                Some((name, line)) => self.parsed.repeated.extend(add(entries, name, line, node)?),
             },
         }
         Ok(())
@@ -151,20 +159,19 @@ fn key_text(node: &Node) -> Result<(String, usize), SyntaxError> {
     }
 }
 
-fn add(entries: &mut Vec<Entry>, key: String, line: usize, value: Node) -> Result<(), SyntaxError> {
+/// Adds an entry; the result says when the key was there already.
+fn add(entries: &mut Vec<Entry>, key: String, line: usize, value: Node) -> Result<Option<SyntaxError>, SyntaxError> {
     if key == "<<" {
-        return merge(entries, line, value);
+        merge(entries, line, value)?;
+        return Ok(None);
     }
-    match entries.iter().find(|entry| entry.key == key) {
-        Some(first) if first.line > 0 => {
-            Err(Builder::error(line, format!("the key {key:?} is given twice in one map (first on line {})", first.line)))
-        }
-        _ => {
-            entries.retain(|entry| entry.key != key);
-            entries.push(Entry { key, line, value });
-            Ok(())
-        }
-    }
+    let repeated = match entries.iter().find(|entry| entry.key == key) {
+        Some(first) if first.line > 0 => Some(Builder::error(line, format!("the key {key:?} is given twice in one map (first on line {})", first.line))),
+        _ => None,
+    };
+    entries.retain(|entry| entry.key != key);
+    entries.push(Entry { key, line, value });
+    Ok(repeated)
 }
 
 /// `<<: *anchor`: keys that the map itself does not give. A line of 0 marks them as replaceable by own keys.
@@ -195,7 +202,7 @@ mod tests {
     use super::*;
 
     fn tree(text: &str) -> Result<Option<Node>, SyntaxError> {
-        parse(Chunk { line: 11, text })
+        parse(Chunk { line: 11, text }).map(|parsed| parsed.root)
     }
 
     #[test]
@@ -220,7 +227,6 @@ mod tests {
     #[test]
     fn refuses_with_a_line() {
         let cases = [
-            ("a: 1\na: 2\n", 12, "given twice"),
             ("a: [1, 2\nb: 3\n", 12, ""),
             ("a: b: c\n", 11, ""),
             ("? [x]\n: 1\n", 11, "single word"),
@@ -231,6 +237,13 @@ mod tests {
             assert!(error.message.contains(message), "{text:?}: {error:?}");
             assert!(line == 0 || error.line == line, "{text:?}: {error:?}");
         }
+    }
+
+    #[test]
+    fn the_last_of_repeated_keys_wins_and_is_told() {
+        let parsed = parse(Chunk { line: 1, text: "a: 1\nb: 2\na: 3\n" }).unwrap();
+        assert_eq!(parsed.root.unwrap().to_json().to_string(), r#"{"a":3,"b":2}"#);
+        assert_eq!(parsed.repeated, [Builder::error(3, "the key \"a\" is given twice in one map (first on line 1)")]);
     }
 
     #[test]
