@@ -13,6 +13,9 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use crate::{Binary, Reply, eventually, request, reserve};
 
+/// How often a start is tried when another process takes one of its ports.
+const PORT_ATTEMPTS: u32 = 3;
+
 /// How to start a sidecar.
 #[derive(Clone, Debug)]
 pub struct SidecarOptions {
@@ -115,15 +118,24 @@ impl SidecarOptions {
 
     /// Starts the process and waits until `/v1.0/healthz` answers 204.
     ///
+    /// Between the release of a port and its use another process can take it; the sidecar is then started anew on others.
+    ///
     /// # Errors
     /// As [`SidecarOptions::spawn`].
     ///
     /// # Panics
     /// When the sidecar is not ready within 30 s or exits, with its log.
     pub async fn start(&self) -> anyhow::Result<Sidecar> {
-        let mut sidecar = self.spawn()?;
-        sidecar.wait_until_ready().await;
-        Ok(sidecar)
+        for _ in 0..PORT_ATTEMPTS {
+            let mut sidecar = self.spawn()?;
+            if sidecar.ready_or_ended().await {
+                return Ok(sidecar);
+            }
+            let log = sidecar.log().to_lowercase();
+            let lost_port = log.contains("address already in use") || log.contains("could not listen on any endpoint");
+            assert!(lost_port, "the sidecar is not ready; its log:\n{}", sidecar.log());
+        }
+        anyhow::bail!("{PORT_ATTEMPTS} times in a row another process took a port")
     }
 }
 
@@ -187,17 +199,23 @@ impl Sidecar {
     /// # Panics
     /// After 30 s, or when the process has ended, with its log.
     pub async fn wait_until_ready(&mut self) {
+        assert!(self.ready_or_ended().await, "the sidecar is not ready; its log:\n{}", self.log());
+    }
+
+    /// Whether the sidecar became ready: `false` as soon as the process has ended, and after 30 s.
+    async fn ready_or_ended(&mut self) -> bool {
         let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
-        loop {
+        while tokio::time::Instant::now() < deadline {
             let reply = request(self.http, Method::GET, "/v1.0/healthz", &[], "").await;
             if reply.is_ok_and(|reply| reply.status == StatusCode::NO_CONTENT) {
-                return;
+                return true;
             }
-            let ended = self.child.try_wait().ok().flatten();
-            let late = tokio::time::Instant::now() > deadline;
-            assert!(ended.is_none() && !late, "the sidecar is not ready (ended: {ended:?}); its log:\n{}", self.log());
+            if self.child.try_wait().ok().flatten().is_some() {
+                return false;
+            }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        false
     }
 
     /// A GET without headers.

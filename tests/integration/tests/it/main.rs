@@ -1,0 +1,19 @@
+//! Black-box tests of the sidecar over HTTP, one binary, modules named as the building blocks they test.
+//!
+//! The binary under test is the one `PILLION_BIN` names, else the workspace's debug build. Every test holds for any
+//! sidecar with the same wire; where ours promises more, the test says so and asks for the binary first.
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests panic with the place that failed")]
+
+mod app_health;
+mod fixture;
+mod healthz;
+mod metadata;
+mod ports;
+mod pubsub;
+mod resiliency;
+mod resources;
+mod secret;
+mod serviceinvocation;
+mod shutdown;
+mod startup;
+mod state;
