@@ -3,5 +3,6 @@
 //! *Job:* what a block does between a front and its components: names, scopes, keys, errors. *Neighbours:* `api` calls
 //! these modules, they call `Arc<dyn Trait>` of `contract`. *Invariant:* errors are rows of the table in `core`.
 
+pub mod pubsub;
 pub mod secrets;
 pub mod state;

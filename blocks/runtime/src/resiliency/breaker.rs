@@ -65,7 +65,7 @@ pub struct BreakerCounts {
 
 /// Why a breaker refused a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused {
+pub(super) enum Refused {
     /// The breaker is open.
     Open,
     /// The breaker is half-open and its probes are under way.

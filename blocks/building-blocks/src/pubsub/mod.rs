@@ -1,0 +1,101 @@
+//! Publish/subscribe: CloudEvents, topic scopes, publishing, subscriptions and their delivery.
+//!
+//! *Job:* everything between a front or the app on one side and a broker on the other. *Neighbours:* the fronts call
+//! [`PubSubs`]; `sidecar` feeds and starts [`Subscriptions`]; the app is reached through [`DeliverySink`].
+//! *Invariant:* a message is acknowledged only after the app took it, dropped it, or it was put on the dead letter topic.
+
+mod content_type;
+mod delivery;
+mod envelope;
+mod errors;
+mod publish;
+mod routing;
+mod scopes;
+mod sink;
+mod streaming;
+mod subscriptions;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use pillion_contract::{Metadata, PubSub};
+use pillion_runtime::resiliency::Policies;
+
+use scopes::Scopes;
+
+pub use delivery::{DeliveryFailure, DeliveryResult, DeliverySink, Event};
+pub use envelope::CloudEvent;
+pub use publish::{BulkEntry, BulkPublishError, FailedEntry, PublishCall};
+pub use sink::{GrpcSink, HttpSink, app_sink};
+pub use streaming::{StreamAnswers, TopicStream};
+pub use subscriptions::Subscriptions;
+pub use table::{Kind, SubscriptionInfo, TopicSubscription, ask_app};
+
+/// The loaded pub/sub components of one sidecar; components can be added and removed while calls are under way.
+pub struct PubSubs {
+    app_id: String,
+    namespace: String,
+    policies: Arc<Policies>,
+    entries: ArcSwap<HashMap<String, Arc<Entry>>>,
+}
+
+struct Entry {
+    name: String,
+    component: Arc<dyn PubSub>,
+    scopes: Scopes,
+    namespaced: bool,
+}
+
+impl PubSubs {
+    /// Makes the block without components.
+    pub fn new(app_id: &str, namespace: &str, policies: Arc<Policies>) -> Self {
+        Self { app_id: app_id.to_owned(), namespace: namespace.to_owned(), policies, entries: ArcSwap::default() }
+    }
+
+    /// Adds a component, replacing one of the same name. `namespaced`: its metadata as written used `{namespace}`, so its
+    /// topics get the namespace as prefix.
+    pub fn add(&self, name: &str, component: Arc<dyn PubSub>, metadata: &Metadata, namespaced: bool) {
+        let entry = Arc::new(Entry { name: name.to_owned(), component, scopes: Scopes::new(metadata, &self.app_id), namespaced });
+        self.entries.rcu(|entries| {
+            let mut entries = HashMap::clone(entries);
+            entries.insert(name.to_owned(), entry.clone());
+            entries
+        });
+    }
+
+    /// Removes a component and returns it, so that it can be closed.
+    pub fn remove(&self, name: &str) -> Option<Arc<dyn PubSub>> {
+        let before = self.entries.rcu(|entries| {
+            let mut entries = HashMap::clone(entries);
+            entries.remove(name);
+            entries
+        });
+        before.get(name).map(|entry| entry.component.clone())
+    }
+
+    /// Whether a component of this name is loaded.
+    pub fn contains(&self, name: &str) -> bool {
+        self.entries.load().contains_key(name)
+    }
+
+    fn entry(&self, name: &str) -> Option<Arc<Entry>> {
+        self.entries.load().get(name).cloned()
+    }
+
+    fn broker_topic(&self, entry: &Entry, topic: &str) -> String {
+        if entry.namespaced { format!("{}{topic}", self.namespace) } else { topic.to_owned() }
+    }
+}
+
+/// The `rawPayload` of metadata. *Source:* Go's spellings of booleans.
+fn is_raw(metadata: &BTreeMap<String, String>) -> Result<bool, String> {
+    match metadata.get("rawPayload").map(String::as_str) {
+        None | Some("" | "0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+        Some(other) => Err(format!("rawPayload value must be a valid boolean: actual is '{other}'")),
+    }
+}

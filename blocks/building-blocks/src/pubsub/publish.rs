@@ -1,0 +1,307 @@
+//! Publishing: checks, envelope, broker call under the component's outbound policy.
+
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use pillion_contract::{ComponentError, PublishRequest};
+use pillion_core::error::ApiError;
+use pillion_runtime::resiliency::{self, ComponentKind, Failure, FailureClass};
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::content_type::{is_binary, is_cloud_event, is_json, is_text};
+use super::envelope::{EnvelopeRequest, apply_ttl, envelope, new_trace_parent};
+use super::{Entry, PubSubs, errors, is_raw};
+
+/// Single publishes at a time of a bulk publish the broker cannot do itself. *Source:* spec internals.md §9.2.
+const BULK_CONCURRENCY: usize = 100;
+
+/// Where to publish, and what the caller said about it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PublishCall {
+    /// Pub/sub component.
+    pub pubsub_name: String,
+    /// Topic.
+    pub topic: String,
+    /// Request metadata.
+    pub metadata: BTreeMap<String, String>,
+    /// `traceparent` of the call; made up when there is none.
+    pub trace_parent: Option<String>,
+    /// `tracestate` of the call.
+    pub trace_state: Option<String>,
+}
+
+/// One event of a bulk publish.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BulkEntry {
+    /// Id, unique in the call.
+    pub entry_id: String,
+    /// Payload.
+    pub data: Bytes,
+    /// Content type of the payload.
+    pub content_type: String,
+    /// Metadata of the entry; when it is not empty the request's is added to it.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// An entry that was not published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedEntry {
+    /// Its id.
+    pub entry_id: String,
+    /// Why.
+    pub error: String,
+}
+
+/// Why a bulk publish failed.
+#[derive(Debug)]
+pub struct BulkPublishError {
+    /// The error of the whole call.
+    pub error: ApiError,
+    /// The entries that were not published; empty when the call was refused before any was tried.
+    pub failed: Vec<FailedEntry>,
+}
+
+impl From<ApiError> for BulkPublishError {
+    fn from(error: ApiError) -> Self {
+        Self { error, failed: Vec::new() }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+#[derive(Default)]
+struct HttpEntry {
+    entry_id: String,
+    event: Value,
+    content_type: String,
+    metadata: Option<BTreeMap<String, String>>,
+}
+
+/// An entry whose attempt failed, with its place in the call.
+struct Unpublished {
+    request: PublishRequest,
+    entry_id: String,
+}
+
+/// What a bulk attempt left over.
+struct Leftover(Vec<FailedEntry>, String);
+
+impl fmt::Display for Leftover {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.1)
+    }
+}
+
+impl Failure for Leftover {
+    fn class(&self) -> FailureClass {
+        FailureClass::Retriable
+    }
+}
+
+impl PubSubs {
+    /// Publishes one event.
+    ///
+    /// # Errors
+    /// The `ERR_PUBSUB_*` rows: unknown component, empty names, topic not allowed, unreadable metadata or event, broker.
+    pub async fn publish(&self, call: PublishCall, data: Bytes, content_type: &str) -> Result<(), ApiError> {
+        let entry = self.checked(&call.pubsub_name, &call.topic, &call.metadata)?;
+        let raw = is_raw(&call.metadata).map_err(|error| errors::metadata_not_readable(&call.pubsub_name, &call.metadata, &error))?;
+        let data = if raw { data } else { self.wrap(&entry, &call, &data, content_type, &call.metadata)? };
+        self.send(&entry, &call.topic, data, None, call.metadata).await
+    }
+
+    /// Publishes several events; all are tried.
+    ///
+    /// # Errors
+    /// As [`Self::publish`], with the entries that failed.
+    pub async fn bulk_publish(&self, call: PublishCall, entries: Vec<BulkEntry>) -> Result<(), BulkPublishError> {
+        let entry = self.checked(&call.pubsub_name, &call.topic, &call.metadata)?;
+        let raw = is_raw(&call.metadata).map_err(|error| errors::metadata_not_readable(&call.pubsub_name, &call.metadata, &error))?;
+        let mut ids = HashSet::new();
+        if !entries.iter().all(|entry| !entry.entry_id.is_empty() && ids.insert(entry.entry_id.as_str())) {
+            let problem = "entryId is duplicated or not present for entry";
+            return Err(errors::entries_wrong(&call.pubsub_name, &call.topic, &self.app_id, problem).into());
+        }
+        if !entry.scopes.may_publish(&call.topic) {
+            return Err(errors::forbidden(&call.pubsub_name, &call.topic, &self.app_id).into());
+        }
+        let topic = self.broker_topic(&entry, &call.topic);
+        let mut pending = Vec::with_capacity(entries.len());
+        for item in entries {
+            let mut metadata = item.metadata;
+            if !metadata.is_empty() {
+                for (key, value) in &call.metadata {
+                    metadata.entry(key.clone()).or_insert_with(|| value.clone());
+                }
+            }
+            let data = if raw { item.data } else { self.wrap(&entry, &call, &item.data, &item.content_type, &metadata)? };
+            let content_type = Some(item.content_type).filter(|text| raw && !text.is_empty());
+            pending.push(Unpublished { request: PublishRequest { topic: topic.clone(), data, content_type, metadata }, entry_id: item.entry_id });
+        }
+        let policy = self.policies.component_outbound(&call.pubsub_name, ComponentKind::Pubsub);
+        let pending = parking_lot::Mutex::new(pending);
+        let result = resiliency::run(policy.as_deref(), |_| {
+            let attempt = std::mem::take(&mut *pending.lock());
+            let (entry, pending) = (&entry, &pending);
+            async move {
+                let kept = Kept { pending, attempt };
+                kept.publish(entry).await
+            }
+        })
+        .await;
+        let Err(error) = result else { return Ok(()) };
+        let text = error.to_string();
+        let failed = match error {
+            resiliency::PolicyError::Operation(Leftover(failed, _)) => failed,
+            _ => pending.into_inner().into_iter().map(|item| FailedEntry { entry_id: item.entry_id, error: text.clone() }).collect(),
+        };
+        Err(BulkPublishError { error: errors::publish_failed(&call.pubsub_name, &call.topic, &text), failed })
+    }
+
+    /// Reads the body of a bulk publish over HTTP.
+    ///
+    /// # Errors
+    /// `ERR_PUBSUB_EVENTS_SER`: not the JSON that was expected, or an event that does not fit its content type.
+    pub fn read_bulk_entries(&self, call: &PublishCall, body: &[u8]) -> Result<Vec<BulkEntry>, ApiError> {
+        let entries: Vec<HttpEntry> = serde_json::from_slice(body)
+            .map_err(|error| errors::entries_not_readable(&call.pubsub_name, &call.topic, &self.app_id, &error.to_string()))?;
+        let read = |entry: HttpEntry| {
+            let data = event_bytes(&entry.event, &entry.content_type)
+                .map_err(|error| errors::envelope_not_written(&call.pubsub_name, &call.topic, &self.app_id, &error))?;
+            Ok(BulkEntry { entry_id: entry.entry_id, data, content_type: entry.content_type, metadata: entry.metadata.unwrap_or_default() })
+        };
+        entries.into_iter().map(read).collect()
+    }
+
+    /// Publishes bytes as they are, for dead letters; scopes and the outbound policy apply.
+    pub(super) async fn publish_bytes(
+        &self,
+        pubsub_name: &str,
+        topic: &str,
+        data: Bytes,
+        content_type: Option<String>,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<(), ApiError> {
+        let entry = self.entry(pubsub_name).ok_or_else(|| errors::gone(pubsub_name, topic))?;
+        self.send(&entry, topic, data, content_type, metadata).await
+    }
+
+    fn checked(&self, pubsub_name: &str, topic: &str, metadata: &BTreeMap<String, String>) -> Result<Arc<Entry>, ApiError> {
+        if pubsub_name.is_empty() {
+            return Err(errors::name_empty(metadata));
+        }
+        let entry = self.entry(pubsub_name).ok_or_else(|| errors::not_found(pubsub_name, metadata))?;
+        if topic.is_empty() {
+            return Err(errors::topic_empty(pubsub_name, metadata));
+        }
+        Ok(entry)
+    }
+
+    fn wrap(
+        &self,
+        entry: &Entry,
+        call: &PublishCall,
+        data: &[u8],
+        content_type: &str,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Bytes, ApiError> {
+        let trace_parent = call.trace_parent.clone().unwrap_or_else(new_trace_parent);
+        let request = EnvelopeRequest {
+            app_id: &self.app_id,
+            pubsub_name: &call.pubsub_name,
+            topic: &call.topic,
+            content_type,
+            data,
+            trace_parent: &trace_parent,
+            trace_state: call.trace_state.as_deref().unwrap_or_default(),
+            metadata,
+        };
+        let mut event = envelope(&request).map_err(|error| errors::event_not_made(&call.pubsub_name, &self.app_id, &error))?;
+        if !entry.component.capability().message_ttl {
+            apply_ttl(&mut event, metadata);
+        }
+        serde_json::to_vec(&event)
+            .map(Bytes::from)
+            .map_err(|error| errors::envelope_not_written(&call.pubsub_name, &call.topic, &self.app_id, &error.to_string()))
+    }
+
+    async fn send(
+        &self,
+        entry: &Entry,
+        topic: &str,
+        data: Bytes,
+        content_type: Option<String>,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<(), ApiError> {
+        if !entry.scopes.may_publish(topic) {
+            return Err(errors::forbidden(&entry.name, topic, &self.app_id));
+        }
+        let request = PublishRequest { topic: self.broker_topic(entry, topic), data, content_type, metadata };
+        let result = match self.policies.component_outbound(&entry.name, ComponentKind::Pubsub) {
+            None => entry.component.publish(request).await.map_err(|error| error.to_string()),
+            Some(policy) => policy.run(|_| entry.component.publish(request.clone())).await.map_err(|error| error.to_string()),
+        };
+        result.map_err(|error| errors::publish_failed(&entry.name, topic, &error))
+    }
+}
+
+/// The entries of one attempt; what is not published goes back to `pending`, also when the attempt is dropped.
+struct Kept<'a> {
+    pending: &'a parking_lot::Mutex<Vec<Unpublished>>,
+    attempt: Vec<Unpublished>,
+}
+
+impl Drop for Kept<'_> {
+    fn drop(&mut self) {
+        self.pending.lock().append(&mut self.attempt);
+    }
+}
+
+impl Kept<'_> {
+    async fn publish(mut self, entry: &Entry) -> Result<(), Leftover> {
+        let component = &entry.component;
+        let requests = self.attempt.iter().map(|item| item.request.clone());
+        let mut failures: BTreeMap<usize, String> = BTreeMap::new();
+        if component.capability().bulk_publish {
+            match component.bulk_publish(requests.collect()).await {
+                Ok(failed) => failures.extend(failed.into_iter().map(|failed| (failed.index, failed.error))),
+                Err(error) => failures.extend((0..self.attempt.len()).map(|index| (index, error.to_string()))),
+            }
+        } else {
+            let calls = stream::iter(requests.enumerate().collect::<Vec<_>>());
+            let results: Vec<(usize, Result<(), ComponentError>)> =
+                calls.map(|(index, request)| async move { (index, component.publish(request).await) }).buffer_unordered(BULK_CONCURRENCY).collect().await;
+            failures.extend(results.into_iter().filter_map(|(index, result)| Some((index, result.err()?.to_string()))));
+        }
+        let mut index = 0;
+        self.attempt.retain(|_| {
+            index += 1;
+            failures.contains_key(&(index - 1))
+        });
+        let Some(first) = failures.values().next().cloned() else { return Ok(()) };
+        let failed = self.attempt.iter().zip(failures.into_values()).map(|(item, error)| FailedEntry { entry_id: item.entry_id.clone(), error });
+        Err(Leftover(failed.collect(), first))
+    }
+}
+
+/// The bytes of an event in a bulk publish over HTTP. *Source:* spec http_api.md §6.
+fn event_bytes(event: &Value, content_type: &str) -> Result<Bytes, String> {
+    let mismatch = || "error: mismatch between contentType and event".to_owned();
+    if is_binary(content_type) {
+        let text = event.as_str().ok_or_else(mismatch)?;
+        return STANDARD.decode(text).map(Bytes::from).map_err(|error| format!("error: unable to decode base64 application/octect-stream data: {error}"));
+    }
+    if is_text(content_type) {
+        return event.as_str().map(|text| Bytes::copy_from_slice(text.as_bytes())).ok_or_else(mismatch);
+    }
+    if is_json(content_type) || is_cloud_event(content_type) {
+        return serde_json::to_vec(event).map(Bytes::from).map_err(|error| error.to_string());
+    }
+    Err(mismatch())
+}

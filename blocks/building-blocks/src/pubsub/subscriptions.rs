@@ -1,0 +1,217 @@
+//! The running subscriptions of an app: start, stop, list.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use pillion_contract::{Delivery, SubscribeRequest};
+use pillion_core::log::Logger;
+use pillion_resources::types::{RouteRule, Subscription};
+use pillion_runtime::resiliency::ComponentKind;
+use tokio::sync::mpsc;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
+
+use super::delivery::{DeliverySink, Worker};
+use super::routing::Router;
+use super::streaming::{TopicStream, stream};
+use super::table::{Kind, SubscriptionInfo, Table, TopicSubscription};
+use super::{PubSubs, is_raw};
+
+/// Messages of one subscription the app works on at a time; brokers limit themselves further.
+const IN_FLIGHT_LIMIT: usize = 100;
+
+/// Owns the tasks that move messages from brokers to the app.
+pub struct Subscriptions {
+    pubsubs: Arc<PubSubs>,
+    table: Mutex<Table>,
+    running: tokio::sync::Mutex<Option<Running>>,
+    streams: Mutex<Vec<OpenStream>>,
+    log: Logger,
+}
+
+struct Running {
+    closing: CancellationToken,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+struct OpenStream {
+    subscription: TopicSubscription,
+    closed: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+impl Subscriptions {
+    /// Makes it without subscriptions.
+    pub fn new(pubsubs: Arc<PubSubs>, log: &Logger) -> Self {
+        Self {
+            pubsubs,
+            table: Mutex::default(),
+            running: tokio::sync::Mutex::default(),
+            streams: Mutex::default(),
+            log: log.scope("dapr.runtime.processor.subscription"),
+        }
+    }
+
+    /// Sets the manifests, in load order; scopes have been applied by the caller. Takes effect at the next start.
+    pub fn set_declarative(&self, subscriptions: &[Subscription]) {
+        self.table.lock().declarative = subscriptions.iter().map(TopicSubscription::from).collect();
+    }
+
+    /// Sets what the app answered (see [`super::ask_app`]). Takes effect at the next start.
+    pub fn set_programmatic(&self, subscriptions: Vec<TopicSubscription>) {
+        self.table.lock().programmatic = subscriptions;
+    }
+
+    /// Subscribes to everything in the table; what fails is logged, the rest goes on. Does nothing when started already.
+    pub async fn start(&self, sink: Arc<dyn DeliverySink>) {
+        let mut running = self.running.lock().await;
+        if running.is_some() {
+            return;
+        }
+        let closing = CancellationToken::new();
+        let mut tasks = Vec::new();
+        let mut topics: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for info in self.table.lock().merged() {
+            topics.entry(info.subscription.pubsub_name.clone()).or_default().push(info.subscription.topic.clone());
+        }
+        for (pubsub_name, topics) in topics {
+            self.log.info(format_args!("app is subscribed to the following topics: [{}] through pubsub={pubsub_name}", topics.join(" ")));
+        }
+        let merged = self.table.lock().merged();
+        for info in merged {
+            let (name, topic) = (info.subscription.pubsub_name.clone(), info.subscription.topic.clone());
+            match self.open(info.subscription, sink.clone(), closing.clone()).await {
+                Ok((worker, deliveries)) => tasks.push(tokio::spawn(run(worker, deliveries))),
+                Err(problem) => self.log.error(format_args!("failed to subscribe to topic {topic} of pubsub {name}: {problem}")),
+            }
+        }
+        *running = Some(Running { closing, tasks });
+    }
+
+    /// Takes no more messages, waits at most `limit` for those the app is working on, and gives the others back.
+    pub async fn stop(&self, limit: Duration) {
+        let Some(running) = self.running.lock().await.take() else { return };
+        running.closing.cancel();
+        drain(running.tasks, limit, &self.log).await;
+    }
+
+    /// Ends streams too; for the end of the sidecar.
+    pub async fn shutdown(&self, limit: Duration) {
+        let streams = std::mem::take(&mut *self.streams.lock());
+        let tasks = streams.into_iter().map(|open| {
+            open.closed.cancel();
+            open.task
+        });
+        let tasks: Vec<JoinHandle<()>> = tasks.collect();
+        tokio::join!(self.stop(limit), drain(tasks, limit, &self.log));
+    }
+
+    /// Whether [`Self::start`] has been called and [`Self::stop`] has not.
+    pub async fn is_running(&self) -> bool {
+        self.running.lock().await.is_some()
+    }
+
+    /// Opens a streaming subscription; each is independent of all others.
+    ///
+    /// # Errors
+    /// Unknown component, topic not allowed, or the broker refused; a text for the stream's status.
+    pub async fn open_stream(
+        &self,
+        pubsub_name: &str,
+        topic: &str,
+        metadata: BTreeMap<String, String>,
+        dead_letter_topic: &str,
+    ) -> Result<TopicStream, String> {
+        let rule = RouteRule { matches: String::new(), path: "/".to_owned() };
+        let subscription = TopicSubscription {
+            pubsub_name: pubsub_name.to_owned(),
+            topic: topic.to_owned(),
+            metadata,
+            rules: vec![rule],
+            dead_letter_topic: dead_letter_topic.to_owned(),
+            ..TopicSubscription::default()
+        };
+        let closed = CancellationToken::new();
+        let (sink, stream) = stream(closed.clone());
+        let (worker, deliveries) = self.open(subscription.clone(), sink, stream.closed.clone()).await?;
+        let task = tokio::spawn(run(worker, deliveries));
+        let mut streams = self.streams.lock();
+        streams.retain(|open| !open.task.is_finished());
+        streams.push(OpenStream { subscription, closed, task });
+        Ok(stream)
+    }
+
+    /// What the metadata API lists: the merged table, then open streams.
+    pub fn list(&self) -> Vec<SubscriptionInfo> {
+        let mut list = self.table.lock().merged();
+        let streams = self.streams.lock();
+        let open = streams.iter().filter(|open| !open.closed.is_cancelled() && !open.task.is_finished());
+        list.extend(open.map(|open| SubscriptionInfo { subscription: open.subscription.clone(), kind: Kind::Streaming }));
+        list
+    }
+
+    async fn open(
+        &self,
+        subscription: TopicSubscription,
+        sink: Arc<dyn DeliverySink>,
+        closing: CancellationToken,
+    ) -> Result<(Arc<Worker>, mpsc::Receiver<Delivery>), String> {
+        let (name, topic) = (&subscription.pubsub_name, &subscription.topic);
+        let entry = self.pubsubs.entry(name).ok_or_else(|| format!("pubsub '{name}' not found"))?;
+        if !entry.scopes.may_subscribe(topic) {
+            return Err(format!("subscription to topic '{topic}' on pubsub '{name}' is not allowed"));
+        }
+        let router = Router::compile(&subscription.rules)?;
+        let request = SubscribeRequest { topic: self.pubsubs.broker_topic(&entry, topic), metadata: subscription.metadata.clone() };
+        let deliveries = entry.component.subscribe(request).await.map_err(|error| error.to_string())?;
+        let worker = Worker {
+            pubsubs: self.pubsubs.clone(),
+            router,
+            raw: is_raw(&subscription.metadata),
+            namespace: if entry.namespaced { self.pubsubs.namespace.clone() } else { String::new() },
+            sink,
+            policy: self.pubsubs.policies.component_inbound(name, ComponentKind::Pubsub),
+            closing,
+            log: self.log.clone(),
+            subscription,
+        };
+        Ok((Arc::new(worker), deliveries))
+    }
+}
+
+/// Takes deliveries until closing, then waits for those under way; the receiver lives until they are answered.
+async fn run(worker: Arc<Worker>, mut deliveries: mpsc::Receiver<Delivery>) {
+    let mut tasks = JoinSet::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = worker.closing.cancelled() => break,
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+            delivery = deliveries.recv(), if tasks.len() < IN_FLIGHT_LIMIT => {
+                let Some(delivery) = delivery else {
+                    let subscription = &worker.subscription;
+                    worker.log.warn(format_args!("pubsub {} ended the subscription to topic {}", subscription.pubsub_name, subscription.topic));
+                    break;
+                };
+                let worker = worker.clone();
+                tasks.spawn(async move {
+                    let outcome = worker.process(delivery.message).await;
+                    delivery.ack.answer(outcome);
+                });
+            }
+        }
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+async fn drain(tasks: Vec<JoinHandle<()>>, limit: Duration, log: &Logger) {
+    let deadline = tokio::time::Instant::now() + limit;
+    for mut task in tasks {
+        if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+            log.warn(format_args!("drain exceeded {}; messages under way will be delivered again", pillion_core::duration::format_go(limit)));
+            task.abort();
+        }
+    }
+}
