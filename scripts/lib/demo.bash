@@ -92,7 +92,8 @@ create_tenants() { # <how many>
 
 # Starts `run -f` in its own session and waits until apps answer and consumers have subscribed.
 demo_start() {
-  setsid dapr run -f "$demo" >"$work/run.log" 2>&1 &
+  : >"$work/run.log"
+  setsid dapr run -f "$demo" >>"$work/run.log" 2>&1 &
   runner=$!
   local id
   for id in $apps; do
