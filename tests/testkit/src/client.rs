@@ -34,7 +34,8 @@ impl Reply {
     /// When it is not JSON, showing the answer.
     #[must_use]
     pub fn json(&self) -> serde_json::Value {
-        serde_json::from_slice(&self.body).unwrap_or_else(|error| panic!("not JSON ({error}): {} {}", self.status, self.text()))
+        serde_json::from_slice(&self.body)
+            .unwrap_or_else(|error| panic!("not JSON ({error}): {} {}", self.status, self.text()))
     }
 
     /// The `errorCode` of an error answer, empty when there is none.
@@ -47,7 +48,10 @@ impl Reply {
     /// A header as text, empty when absent.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
     }
 }
 
@@ -55,7 +59,13 @@ impl Reply {
 ///
 /// # Errors
 /// When the peer cannot be reached or breaks off.
-pub async fn request(port: u16, method: Method, path: &str, headers: &[(&str, &str)], body: impl Into<Bytes>) -> anyhow::Result<Reply> {
+pub async fn request(
+    port: u16,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: impl Into<Bytes>,
+) -> anyhow::Result<Reply> {
     send(port, method, path, headers, Full::new(body.into())).await
 }
 
@@ -63,9 +73,24 @@ pub async fn request(port: u16, method: Method, path: &str, headers: &[(&str, &s
 ///
 /// # Errors
 /// When the peer cannot be reached or breaks off.
-pub async fn chunked(port: u16, method: Method, path: &str, headers: &[(&str, &str)], chunks: Vec<Bytes>) -> anyhow::Result<Reply> {
-    let frames = chunks.into_iter().map(|chunk| Ok::<_, Infallible>(Frame::data(chunk)));
-    send(port, method, path, headers, StreamBody::new(Chunks(frames.collect()))).await
+pub async fn chunked(
+    port: u16,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    chunks: Vec<Bytes>,
+) -> anyhow::Result<Reply> {
+    let frames = chunks
+        .into_iter()
+        .map(|chunk| Ok::<_, Infallible>(Frame::data(chunk)));
+    send(
+        port,
+        method,
+        path,
+        headers,
+        StreamBody::new(Chunks(frames.collect())),
+    )
+    .await
 }
 
 /// The frames of a chunked body, in order.
@@ -74,19 +99,34 @@ struct Chunks(std::collections::VecDeque<Result<Frame<Bytes>, Infallible>>);
 impl futures_util::Stream for Chunks {
     type Item = Result<Frame<Bytes>, Infallible>;
 
-    fn poll_next(mut self: std::pin::Pin<&mut Self>, _: &mut std::task::Context<'_>) -> std::task::Poll<Option<Self::Item>> {
+    fn poll_next(
+        mut self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Self::Item>> {
         std::task::Poll::Ready(self.0.pop_front())
     }
 }
 
-async fn send<B>(port: u16, method: Method, path: &str, headers: &[(&str, &str)], body: B) -> anyhow::Result<Reply>
+async fn send<B>(
+    port: u16,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: B,
+) -> anyhow::Result<Reply>
 where
     B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
 {
-    let stream = TcpStream::connect(("127.0.0.1", port)).await.with_context(|| format!("connect to port {port}"))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let stream = TcpStream::connect(("127.0.0.1", port))
+        .await
+        .with_context(|| format!("connect to port {port}"))?;
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
-    let mut request = Request::builder().method(method).uri(path).header(http::header::HOST, format!("127.0.0.1:{port}"));
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(http::header::HOST, format!("127.0.0.1:{port}"));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -94,5 +134,9 @@ where
     let (parts, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
     driver.abort();
-    Ok(Reply { status: parts.status, headers: parts.headers, body })
+    Ok(Reply {
+        status: parts.status,
+        headers: parts.headers,
+        body,
+    })
 }
