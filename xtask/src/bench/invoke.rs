@@ -6,7 +6,10 @@ use anyhow::{Result, bail};
 
 use super::measure;
 use super::options::Options;
-use super::paths::{MeasuredPath, PairForm, Sidecar, haproxy, local, nginx, pair, payload, post};
+use super::paths::{
+    MeasuredPath, Names, PairForm, Sidecar, haproxy, local, nginx, original_pair, pair, payload,
+    post,
+};
 use super::process::Process;
 use super::tenants::{Notify, Route, tenants};
 
@@ -49,22 +52,24 @@ pub(crate) fn run(options: &Options, directory: &Path) -> Result<()> {
 /// Starts one variant.
 fn start(id: &str, title: &str, app: u16, directory: &Path) -> Result<MeasuredPath> {
     let ours = Sidecar::ours;
+    let names = Names::Default;
     match id {
         "A" | "B" => Ok(direct(id, title, app)),
         "nginx" => nginx(app, directory),
         "haproxy" => haproxy(app, directory),
-        "D" => pair(id, title, &ours()?, PairForm::Header, app, directory),
-        "F" => pair(id, title, &ours()?, PairForm::Path, app, directory),
-        "H" => pair(id, title, &ours()?, PairForm::UnixSocket, app, directory),
-        "I" => pair(id, title, &ours()?, PairForm::Traced, app, directory),
-        "K" => pair(
+        "D" => pair(id, title, &ours()?, PairForm::Header, names, app, directory),
+        "F" => pair(id, title, &ours()?, PairForm::Path, names, app, directory),
+        "H" => pair(
             id,
             title,
-            &Sidecar::original()?,
-            PairForm::Header,
+            &ours()?,
+            PairForm::UnixSocket,
+            names,
             app,
             directory,
         ),
+        "I" => pair(id, title, &ours()?, PairForm::Traced, names, app, directory),
+        "K" => original_pair(id, title, app, directory),
         "C" => tenants(id, title, Route::Direct, Notify::Async, directory),
         "C-sync" => tenants(id, title, Route::Direct, Notify::Sync, directory),
         "E" => tenants(

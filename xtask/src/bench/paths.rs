@@ -205,6 +205,33 @@ pub(crate) enum PairForm {
     Traced,
 }
 
+/// How the sidecars of a pair find each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Names {
+    /// Whatever the sidecar does without configuration: files on one machine for ours, mDNS for the original.
+    Default,
+    /// `nameresolution.sqlite` on a shared file; lets two originals meet where multicast is not routed.
+    Sqlite,
+}
+
+/// Two original sidecars, by SQLite where the binary has that resolver, else by mDNS.
+///
+/// # Errors
+/// When neither way works; tells both reasons.
+pub(crate) fn original_pair(
+    id: &str,
+    title: &str,
+    app: u16,
+    directory: &Path,
+) -> Result<MeasuredPath> {
+    let sidecar = Sidecar::original()?;
+    let form = PairForm::Header;
+    pair(id, title, &sidecar, form, Names::Sqlite, app, directory).or_else(|sqlite| {
+        pair(id, title, &sidecar, form, Names::Default, app, directory)
+            .with_context(|| format!("by SQLite: {sqlite:#}; by mDNS"))
+    })
+}
+
 /// Starts caller's and callee's sidecar and waits until a call goes through.
 ///
 /// # Errors
@@ -214,12 +241,13 @@ pub(crate) fn pair(
     title: &str,
     sidecar: &Sidecar,
     form: PairForm,
+    names: Names,
     app: u16,
     directory: &Path,
 ) -> Result<MeasuredPath> {
     let directory = directory.join(id);
     fs::create_dir_all(&directory)?;
-    let configuration = configuration(sidecar, form, &directory)?;
+    let configuration = configuration(form, names, &directory)?;
     let (caller_id, callee_id) = (
         format!("caller-{}", id.to_lowercase()),
         format!("callee-{}", id.to_lowercase()),
@@ -231,6 +259,12 @@ pub(crate) fn pair(
         ..SidecarSettings::default()
     };
     let (callee_process, _) = sidecar.start_ready("sidecar of the callee", &callee, &directory)?;
+    if callee_process
+        .log_end()
+        .contains("couldn't find name resolver")
+    {
+        bail!("the binary was built without the name resolver {names:?}");
+    }
     let sockets = directory.join("sockets");
     let caller = SidecarSettings {
         app_id: &caller_id,
@@ -273,11 +307,10 @@ pub(crate) fn pair(
     })
 }
 
-/// The Configuration file a pair needs, if any. The original finds its peer through a shared SQLite file, since its
-/// default (mDNS) needs multicast; ours needs nothing.
-fn configuration(sidecar: &Sidecar, form: PairForm, directory: &Path) -> Result<Option<PathBuf>> {
+/// The Configuration file a pair needs, if any.
+fn configuration(form: PairForm, names: Names, directory: &Path) -> Result<Option<PathBuf>> {
     let mut spec = String::new();
-    if sidecar.role.is_empty() {
+    if names == Names::Sqlite {
         let file = directory.join("names.db");
         spec += &format!(
             "  nameResolution:\n    component: sqlite\n    version: v1\n    configuration:\n      connectionString: \"{}\"\n",

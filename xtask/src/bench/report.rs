@@ -185,7 +185,8 @@ impl Report {
             let _ = writeln!(text, "{line}");
         }
         for (id, reason) in &self.skipped {
-            let _ = writeln!(text, "skipped {id}: {reason}");
+            let first = reason.lines().next().unwrap_or_default();
+            let _ = writeln!(text, "skipped {id}: {first}");
         }
         text
     }
