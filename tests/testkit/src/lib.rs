@@ -1,6 +1,6 @@
 //! What black-box tests need: a sidecar as a process, a fake application, resource files, and a plain HTTP client.
 //!
-//! Neighbours: `tests/integration` is the only user. Nothing here links a crate of the product: a test sees a sidecar only
+//! Neighbours: `tests/integration` is the only user. Of the product it uses the wire messages alone: a test sees a sidecar only
 //! through its ports, its log and its exit code, so that the same test runs against any binary with the same wire.
 //!
 //! Invariant: every port comes from the operating system, and every process that was started is ended when its handle drops.
@@ -9,6 +9,7 @@ mod app;
 mod binary;
 mod client;
 mod eventually;
+mod grpc_app;
 mod ports;
 mod resources;
 mod sidecar;
@@ -17,6 +18,7 @@ pub use app::{Answer, FakeApp, Recorded};
 pub use binary::{Binary, BinaryError};
 pub use client::{Reply, chunked, request};
 pub use eventually::eventually;
+pub use grpc_app::GrpcApp;
 pub use ports::{Reserved, reserve};
 pub use resources::ResourceDir;
 pub use sidecar::{Sidecar, SidecarOptions, StopError};

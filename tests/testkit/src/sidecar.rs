@@ -21,6 +21,7 @@ const PORT_ATTEMPTS: u32 = 3;
 pub struct SidecarOptions {
     app_id: String,
     app_port: Option<u16>,
+    app_protocol: String,
     resources: Vec<PathBuf>,
     configurations: Vec<PathBuf>,
     flags: Vec<String>,
@@ -34,6 +35,7 @@ impl SidecarOptions {
         Self {
             app_id: app_id.to_owned(),
             app_port: None,
+            app_protocol: "http".to_owned(),
             resources: Vec::new(),
             configurations: Vec::new(),
             flags: Vec::new(),
@@ -41,7 +43,14 @@ impl SidecarOptions {
         }
     }
 
-    /// Serves the HTTP application on `port`.
+    /// How the application is spoken to, as `--app-protocol` writes it; `http` when not called.
+    #[must_use]
+    pub fn app_protocol(mut self, protocol: &str) -> Self {
+        self.app_protocol = protocol.to_owned();
+        self
+    }
+
+    /// Serves the application on `port`.
     #[must_use]
     pub const fn app_port(mut self, port: u16) -> Self {
         self.app_port = Some(port);
@@ -87,7 +96,7 @@ impl SidecarOptions {
             [0, 1, 2, 3, 4].map(|index: usize| ports[index].port());
         command.args([
             format!("--app-id={}", self.app_id),
-            "--app-protocol=http".to_owned(),
+            format!("--app-protocol={}", self.app_protocol),
             format!("--dapr-http-port={http}"),
             format!("--dapr-grpc-port={grpc}"),
             format!("--dapr-internal-grpc-port={internal}"),

@@ -10,6 +10,7 @@
 
 mod app_health;
 mod fixture;
+mod grpc;
 mod healthz;
 mod metadata;
 mod ports;
