@@ -35,7 +35,14 @@ pub(crate) struct Checker {
 
 impl Checker {
     pub(crate) fn new(file: &Path, dialect: Dialect, document_line: usize) -> Self {
-        Checker { file: file.to_owned(), dialect, findings: Vec::new(), unusable: false, lines: HashMap::new(), document_line }
+        Checker {
+            file: file.to_owned(),
+            dialect,
+            findings: Vec::new(),
+            unusable: false,
+            lines: HashMap::new(),
+            document_line,
+        }
     }
 
     /// Line of a field or of its nearest parent that is there.
@@ -78,7 +85,11 @@ impl Checker {
 
     /// What a wrong type means for the document; a Configuration stops the start instead.
     pub(crate) fn consequence(&self) -> &'static str {
-        if self.dialect == Dialect::Manifest { " (the document is not loaded)" } else { "" }
+        if self.dialect == Dialect::Manifest {
+            " (the document is not loaded)"
+        } else {
+            ""
+        }
     }
 
     /// Checks an object and returns its known fields; absent ones are left out.
@@ -102,7 +113,13 @@ impl Checker {
                 None => match folded().filter(|_| self.dialect == Dialect::Manifest) {
                     Some(field) => {
                         let suggestion = format!("write {}", field.name);
-                        self.at(Severity::Warning, entry.line, &key_path, "the field is spelled with other capitals", suggestion);
+                        self.at(
+                            Severity::Warning,
+                            entry.line,
+                            &key_path,
+                            "the field is spelled with other capitals",
+                            suggestion,
+                        );
                         self.take_field(&mut out, field, &entry.value, &join(path, field.name), entry.line);
                     }
                     None => {
@@ -114,7 +131,10 @@ impl Checker {
                 },
             }
         }
-        for field in fields.iter().filter(|field| field.required && !out.contains_key(field.name) && !meant.contains(&field.name)) {
+        for field in fields
+            .iter()
+            .filter(|field| field.required && !out.contains_key(field.name) && !meant.contains(&field.name))
+        {
             self.missing(field, node.line, path);
         }
         Json::Object(out)
@@ -130,7 +150,13 @@ impl Checker {
 
     fn take_field(&mut self, out: &mut Map<String, Json>, field: &Field, node: &Node, path: &str, line: usize) {
         if out.contains_key(field.name) {
-            self.at(Severity::Error, line, path, format!("{} is given twice with different capitals", field.name), "keep one of them");
+            self.at(
+                Severity::Error,
+                line,
+                path,
+                format!("{} is given twice with different capitals", field.name),
+                "keep one of them",
+            );
             return;
         }
         self.lines.insert(path.to_owned(), if line > 0 { line } else { node.line });
@@ -149,11 +175,19 @@ impl Checker {
     fn unknown_field(&mut self, key: &str, line: usize, path: &str, fields: &[Field], required: Option<&str>) {
         if let Some(name) = required {
             let message = format!("unknown field, and the required {name} is not given");
-            return self.at(Severity::Error, line, path, message, format!("did you mean {name}?"));
+            let suggestion = if key == "routes" && name == "route" {
+                "use apiVersion dapr.io/v2alpha1, or write route: with one path".to_owned()
+            } else {
+                format!("did you mean {name}?")
+            };
+            return self.at(Severity::Error, line, path, message, suggestion);
         }
         let suggestion = misplaced(key, path, fields).unwrap_or_else(|| did_you_mean(key, fields.iter().map(|field| field.name)));
         let suggestion = if suggestion.is_empty() {
-            format!("the fields here are {}", fields.iter().map(|field| field.name).take(16).collect::<Vec<_>>().join(", "))
+            format!(
+                "the fields here are {}",
+                fields.iter().map(|field| field.name).take(16).collect::<Vec<_>>().join(", ")
+            )
         } else {
             suggestion
         };
@@ -182,9 +216,12 @@ impl Checker {
             Shape::Bool => self.boolean(node, path),
             Shape::Integer(least, most) => self.integer(node, path, *least, *most),
             Shape::Duration => self.duration(node, path, duration::parse_go, "a duration such as 500ms, 5s or 1h30m"),
-            Shape::PolicyDuration => {
-                self.duration(node, path, duration::parse_policy, "a duration such as 500ms, 5s or 1h30m, or a whole number of milliseconds")
-            }
+            Shape::PolicyDuration => self.duration(
+                node,
+                path,
+                duration::parse_policy,
+                "a duration such as 500ms, 5s or 1h30m, or a whole number of milliseconds",
+            ),
             Shape::List(item) => self.list(node, path, item),
             Shape::Map(item) => self.map(node, path, item),
             Shape::Object(fields) => self.object(node, path, fields),
@@ -205,7 +242,13 @@ impl Checker {
         let canonical = resolved.canonical(text);
         if canonical != *text && *resolved != Scalar::Null {
             let message = format!("{text} is YAML for {canonical:?}, which is what is read");
-            self.at(Severity::Warning, node.line, path, message, format!("write \"{text}\" in quotes to keep it as it is"));
+            self.at(
+                Severity::Warning,
+                node.line,
+                path,
+                message,
+                format!("write \"{text}\" in quotes to keep it as it is"),
+            );
         }
         Json::String(canonical)
     }
@@ -213,10 +256,22 @@ impl Checker {
     fn word(&mut self, node: &Node, path: &str, words: &[&'static str], case: Case) -> Json {
         let value = self.text(node, path);
         let Some(text) = value.as_str() else { return value };
-        let same = |word: &&str| if case == Case::Ignored { word.eq_ignore_ascii_case(text) } else { *word == text };
-        if !text.is_empty() && !self.is_variable(text) && !words.iter().any(|word| same(&word)) {
+        let same = |word: &&str| {
+            if case == Case::Ignored {
+                word.eq_ignore_ascii_case(text)
+            } else {
+                *word == text
+            }
+        };
+        if !text.is_empty() && !self.is_variable(text) && !words.iter().any(same) {
             let suggestion = did_you_mean(text, words.iter().copied());
-            self.at(Severity::Error, node.line, path, format!("expected one of {}, found {text:?}", words.join(", ")), suggestion);
+            self.at(
+                Severity::Error,
+                node.line,
+                path,
+                format!("expected one of {}, found {text:?}", words.join(", ")),
+                suggestion,
+            );
         }
         value
     }
@@ -228,7 +283,10 @@ impl Checker {
 
     fn boolean(&mut self, node: &Node, path: &str) -> Json {
         match &node.value {
-            Value::Scalar { resolved: Scalar::Bool(value), .. } => Json::Bool(*value),
+            Value::Scalar {
+                resolved: Scalar::Bool(value),
+                ..
+            } => Json::Bool(*value),
             Value::Scalar { text, .. } if matches!(text.to_lowercase().as_str(), "true" | "false") => {
                 self.wrong(node, path, "true or false", "remove the quotes")
             }
@@ -241,15 +299,33 @@ impl Checker {
 
     fn integer(&mut self, node: &Node, path: &str, least: i128, most: i128) -> Json {
         let value = match &node.value {
-            Value::Scalar { resolved: Scalar::Integer(value), .. } => *value,
-            Value::Scalar { resolved: Scalar::Float(value), .. } if value.fract() == 0.0 && value.abs() < 9e15 => *value as i128,
-            Value::Scalar { text, .. } if text.parse::<i64>().is_ok() => return self.wrong(node, path, "a whole number", "remove the quotes"),
+            Value::Scalar {
+                resolved: Scalar::Integer(value),
+                ..
+            } => *value,
+            Value::Scalar {
+                resolved: Scalar::Float(value),
+                ..
+            } if value.fract() == 0.0 && value.abs() < 9e15 => *value as i128,
+            Value::Scalar { text, .. } if text.parse::<i64>().is_ok() => {
+                return self.wrong(node, path, "a whole number", "remove the quotes");
+            }
             Value::Scalar { text, .. } if self.is_variable(text) => return Json::Null,
             _ => return self.wrong(node, path, "a whole number", ""),
         };
         if value < least || value > most {
-            let range = if most >= i128::from(i32::MAX) { format!("of {least} or more") } else { format!("from {least} to {most}") };
-            self.at(Severity::Error, node.line, path, format!("expected a whole number {range}, found {value}"), "");
+            let range = if most >= i128::from(i32::MAX) {
+                format!("of {least} or more")
+            } else {
+                format!("from {least} to {most}")
+            };
+            self.at(
+                Severity::Error,
+                node.line,
+                path,
+                format!("expected a whole number {range}, found {value}"),
+                "",
+            );
         }
         match i64::try_from(value) {
             Ok(value) => Json::from(value),
@@ -266,7 +342,13 @@ impl Checker {
                 Ok(number) => format!("did you mean {number}s or {number}ms?"),
                 Err(_) => duration_hint(text),
             };
-            self.at(Severity::Error, node.line, path, format!("expected {expected}, found {text:?}"), suggestion);
+            self.at(
+                Severity::Error,
+                node.line,
+                path,
+                format!("expected {expected}, found {text:?}"),
+                suggestion,
+            );
         }
         value
     }
@@ -274,7 +356,13 @@ impl Checker {
     fn list(&mut self, node: &Node, path: &str, item: &Shape) -> Json {
         let Value::List(items) = &node.value else {
             let named = matches!(item, Shape::Object([Field { name: "name", .. }, Field { name: "value", .. }, ..]));
-            let hint = if named { "write each entry as - name: with value: below it" } else if matches!(node.value, Value::Map(_)) { "put a dash before each item" } else { "write it as - item, or [item]" };
+            let hint = if named {
+                "write each entry as - name: with value: below it"
+            } else if matches!(node.value, Value::Map(_)) {
+                "put a dash before each item"
+            } else {
+                "write it as - item, or [item]"
+            };
             return self.wrong(node, path, "a list", hint);
         };
         let mut out = Vec::with_capacity(items.len());
@@ -293,7 +381,8 @@ impl Checker {
         let mut out = Map::new();
         for entry in entries {
             let entry_path = join(path, &entry.key);
-            self.lines.insert(entry_path.clone(), if entry.line > 0 { entry.line } else { entry.value.line });
+            self.lines
+                .insert(entry_path.clone(), if entry.line > 0 { entry.line } else { entry.value.line });
             out.insert(entry.key.clone(), self.value(&entry.value, &entry_path, item));
         }
         Json::Object(out)
@@ -312,8 +401,11 @@ fn misplaced(key: &str, path: &str, fields: &[Field]) -> Option<String> {
     if path == join("spec", key) && ["scopes", "auth", "metadata"].contains(&key) {
         return Some(format!("{key} belongs beside spec, not below it"));
     }
-    let holders: Vec<&str> =
-        fields.iter().filter(|field| matches!(field.shape, Shape::Object(inner) if has(inner, key))).map(|field| field.name).collect();
+    let holders: Vec<&str> = fields
+        .iter()
+        .filter(|field| matches!(field.shape, Shape::Object(inner) if has(inner, key)))
+        .map(|field| field.name)
+        .collect();
     (!holders.is_empty()).then(|| format!("put it under {}", holders.join(" or ")))
 }
 

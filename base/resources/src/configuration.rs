@@ -70,12 +70,26 @@ fn read(file: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, findings:
     });
     let mut documents = split(&expanded).into_iter().filter(|chunk| !chunk.is_blank());
     let Some(chunk) = documents.next() else {
-        findings.push(finding(Severity::Warning, file, 0, "", "the file holds no document; the defaults are used", ""));
+        findings.push(finding(
+            Severity::Warning,
+            file,
+            0,
+            "",
+            "the file holds no document; the defaults are used",
+            "",
+        ));
         return None;
     };
     if let Some(second) = documents.next() {
         let message = "only the first document of a Configuration file is read";
-        findings.push(finding(Severity::Warning, file, second.first_content_line(), "", message, "move it to a file of its own"));
+        findings.push(finding(
+            Severity::Warning,
+            file,
+            second.first_content_line(),
+            "",
+            message,
+            "move it to a file of its own",
+        ));
     }
     let node = match parse_document(file, chunk, findings) {
         Ok(node) => node?,
@@ -89,7 +103,12 @@ fn read(file: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, findings:
     let document = checker.object(&node, "", kind.fields);
     let written = crate::decode::text(&document, &["kind"]);
     if !written.is_empty() && written != kind.name {
-        checker.report(Severity::Warning, "kind", format!("expected kind Configuration, found {written:?}"), "pass a Configuration with --config");
+        checker.report(
+            Severity::Warning,
+            "kind",
+            format!("expected kind Configuration, found {written:?}"),
+            "pass a Configuration with --config",
+        );
     }
     rules::configuration(&mut checker, &document);
     *fatal |= checker.unusable || checker.findings.iter().any(is_fatal);
@@ -100,12 +119,28 @@ fn read(file: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, findings:
 fn parse_document(file: &Path, chunk: Chunk<'_>, findings: &mut Vec<Finding>) -> Result<Option<Node>, ()> {
     let parsed = parse(chunk).map_err(|error| {
         let message = format!("not valid YAML: {}", error.message);
-        findings.push(finding(Severity::Error, file, error.line, "", message, "look at the indentation, quotes and brackets here and on the line before"));
+        findings.push(finding(
+            Severity::Error,
+            file,
+            error.line,
+            "",
+            message,
+            "look at the indentation, quotes and brackets here and on the line before",
+        ));
     })?;
     if parsed.repeated.is_empty() {
         return Ok(parsed.root);
     }
-    findings.extend(parsed.repeated.iter().map(|repeated| finding(Severity::Error, file, repeated.line, "", repeated.message.clone(), "remove one of them")));
+    findings.extend(parsed.repeated.iter().map(|repeated| {
+        finding(
+            Severity::Error,
+            file,
+            repeated.line,
+            "",
+            repeated.message.clone(),
+            "remove one of them",
+        )
+    }));
     Err(())
 }
 

@@ -13,7 +13,11 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .into_iter()
         .map(|candidate| (edit_distance(&lower, &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| {
-            let limit = if common_prefix(&lower, candidate) >= 5 { allowed.max(3) } else { allowed };
+            let limit = if common_prefix(&lower, candidate) >= 5 {
+                allowed.max(3)
+            } else {
+                allowed
+            };
             *distance <= limit && *distance < candidate.chars().count()
         })
         .min_by_key(|(distance, _)| *distance)
@@ -26,7 +30,11 @@ pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a s
 }
 
 fn common_prefix(lower: &str, candidate: &str) -> usize {
-    lower.chars().zip(candidate.to_lowercase().chars()).take_while(|(left, right)| left == right).count()
+    lower
+        .chars()
+        .zip(candidate.to_lowercase().chars())
+        .take_while(|(left, right)| left == right)
+        .count()
 }
 
 /// Optimal string alignment distance: insertions, deletions, replacements and swaps of neighbours cost one each.

@@ -55,7 +55,12 @@ impl Loaded {
     /// *Source:* text of `failed to load components: …`.
     pub fn duplicates_of(&self, kind: &str) -> Option<String> {
         let prefix = format!("duplicate definition of {kind} ");
-        let texts: Vec<&str> = self.duplicates.iter().filter(|text| text.starts_with(&prefix)).map(String::as_str).collect();
+        let texts: Vec<&str> = self
+            .duplicates
+            .iter()
+            .filter(|text| text.starts_with(&prefix))
+            .map(String::as_str)
+            .collect();
         (!texts.is_empty()).then(|| texts.join("\n"))
     }
 }
@@ -83,7 +88,13 @@ pub(crate) struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(options: &'a LoadOptions, validating: bool) -> Self {
-        Loader { options, validating, names: HashMap::new(), references: Vec::new(), loaded: Loaded::default() }
+        Loader {
+            options,
+            validating,
+            names: HashMap::new(),
+            references: Vec::new(),
+            loaded: Loaded::default(),
+        }
     }
 
     pub(crate) fn add(&mut self, finding: Finding) {
@@ -107,7 +118,14 @@ impl<'a> Loader<'a> {
             Err(error) => {
                 let text = go_text(&error);
                 let suggestion = "create it or correct --resources-path";
-                self.loaded.findings.push(finding(Severity::Error, directory, 0, "", format!("cannot list the directory: {text}"), suggestion));
+                self.loaded.findings.push(finding(
+                    Severity::Error,
+                    directory,
+                    0,
+                    "",
+                    format!("cannot list the directory: {text}"),
+                    suggestion,
+                ));
                 self.loaded.unreadable.push(format!("open {}: {text}", directory.display()));
             }
         }
@@ -135,7 +153,14 @@ impl<'a> Loader<'a> {
         }
         if documents == 0 && self.loaded.findings.len() == findings_before {
             let message = "the file holds no document; nothing was loaded";
-            self.loaded.findings.push(finding(Severity::Warning, file, 0, "", message, "delete it or write a manifest into it"));
+            self.loaded.findings.push(finding(
+                Severity::Warning,
+                file,
+                0,
+                "",
+                message,
+                "delete it or write a manifest into it",
+            ));
         }
     }
 
@@ -143,21 +168,46 @@ impl<'a> Loader<'a> {
         match manifest {
             Manifest::Component(component) => {
                 let log_name = log_name(&component);
-                let meta = Meta { kind: "Component", name: &component.name, log_name, namespace: component.namespace.as_deref(), scopes: &component.scopes, origin: &component.origin };
+                let meta = Meta {
+                    kind: "Component",
+                    name: &component.name,
+                    log_name,
+                    namespace: component.namespace.as_deref(),
+                    scopes: &component.scopes,
+                    origin: &component.origin,
+                };
                 if self.admit(&meta) {
                     self.loaded.components.push(component);
                 }
             }
             Manifest::HttpEndpoint(endpoint) => {
                 let log_name = format!("{} ({})", endpoint.name, endpoint.base_url);
-                let meta = Meta { kind: "HTTPEndpoint", name: &endpoint.name, log_name, namespace: endpoint.namespace.as_deref(), scopes: &endpoint.scopes, origin: &endpoint.origin };
+                let meta = Meta {
+                    kind: "HTTPEndpoint",
+                    name: &endpoint.name,
+                    log_name,
+                    namespace: endpoint.namespace.as_deref(),
+                    scopes: &endpoint.scopes,
+                    origin: &endpoint.origin,
+                };
                 if self.admit(&meta) {
                     self.loaded.http_endpoints.push(endpoint);
                 }
             }
             Manifest::Other(other) => {
-                let kind = if other.kind == "MCPServer" { "MCPServer" } else { "WorkflowAccessPolicy" };
-                let meta = Meta { kind, name: &other.name, log_name: other.log_name.clone(), namespace: other.namespace.as_deref(), scopes: &other.scopes, origin: &other.origin };
+                let kind = if other.kind == "MCPServer" {
+                    "MCPServer"
+                } else {
+                    "WorkflowAccessPolicy"
+                };
+                let meta = Meta {
+                    kind,
+                    name: &other.name,
+                    log_name: other.log_name.clone(),
+                    namespace: other.namespace.as_deref(),
+                    scopes: &other.scopes,
+                    origin: &other.origin,
+                };
                 if self.admit(&meta) {
                     self.loaded.others.push((other.kind, other.name, other.origin));
                 }
@@ -171,7 +221,14 @@ impl<'a> Loader<'a> {
             Manifest::Configuration(_) if self.validating => {}
             Manifest::Configuration(origin) => {
                 let message = "a Configuration is not read from the resources; nothing was loaded";
-                self.loaded.findings.push(finding(Severity::Warning, &origin.file, origin.line, "kind", message, "pass the file with --config"));
+                self.loaded.findings.push(finding(
+                    Severity::Warning,
+                    &origin.file,
+                    origin.line,
+                    "kind",
+                    message,
+                    "pass the file with --config",
+                ));
             }
         }
     }
@@ -181,7 +238,14 @@ impl<'a> Loader<'a> {
         if !first_of_file {
             let message = "only the first document of a file is read as Resiliency; this one was not loaded";
             let origin = &resiliency.origin;
-            self.loaded.findings.push(finding(Severity::Warning, &origin.file, origin.line, "kind", message, "move it to a file of its own"));
+            self.loaded.findings.push(finding(
+                Severity::Warning,
+                &origin.file,
+                origin.line,
+                "kind",
+                message,
+                "move it to a file of its own",
+            ));
         } else if self.in_scope(&resiliency.scopes) {
             self.references.extend(references);
             self.loaded.resiliencies.push(resiliency);
@@ -195,9 +259,19 @@ impl<'a> Loader<'a> {
         }
         let key = (meta.kind, meta.name.to_owned());
         if let Some((existing, place)) = self.names.get(&key) {
-            let text = format!("duplicate definition of {} name {} with existing {existing}", meta.kind, meta.log_name);
+            let text = format!(
+                "duplicate definition of {} name {} with existing {existing}",
+                meta.kind, meta.log_name
+            );
             let suggestion = format!("rename one of them; the other is at {}:{}", place.file.display(), place.line);
-            self.loaded.findings.push(finding(Severity::Error, &meta.origin.file, meta.origin.line, "metadata.name", text.clone(), suggestion));
+            self.loaded.findings.push(finding(
+                Severity::Error,
+                &meta.origin.file,
+                meta.origin.line,
+                "metadata.name",
+                text.clone(),
+                suggestion,
+            ));
             self.loaded.duplicates.push(text);
             return false;
         }
@@ -233,8 +307,17 @@ struct Meta<'a> {
 
 /// `name (type/version)`, or `name (type)` without a version.
 fn log_name(component: &Component) -> String {
-    let Component { name, component_type, version, .. } = component;
-    if version.is_empty() { format!("{name} ({component_type})") } else { format!("{name} ({component_type}/{version})") }
+    let Component {
+        name,
+        component_type,
+        version,
+        ..
+    } = component;
+    if version.is_empty() {
+        format!("{name} ({component_type})")
+    } else {
+        format!("{name} ({component_type}/{version})")
+    }
 }
 
 /// Files of a directory that are read, and what is said about the others.
@@ -245,11 +328,20 @@ pub(crate) struct Listing {
 
 /// `*.yaml` and `*.yml` of a directory by name; sub-directories are left alone.
 pub(crate) fn yaml_files(directory: &Path) -> io::Result<Listing> {
-    let mut listing = Listing { files: Vec::new(), findings: Vec::new() };
-    let mut paths = std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
+    let mut listing = Listing {
+        files: Vec::new(),
+        findings: Vec::new(),
+    };
+    let mut paths = std::fs::read_dir(directory)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<io::Result<Vec<_>>>()?;
     paths.sort();
     for path in paths {
-        let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
+        let extension = path
+            .extension()
+            .and_then(|extension| extension.to_str())
+            .unwrap_or_default()
+            .to_ascii_lowercase();
         let is_yaml = extension == "yaml" || extension == "yml";
         // A link to a directory counts as a file there: opening it is what fails.
         if std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
@@ -259,7 +351,14 @@ pub(crate) fn yaml_files(directory: &Path) -> io::Result<Listing> {
             listing.files.push(path);
         } else {
             let message = "not a YAML file; it was not loaded";
-            listing.findings.push(finding(Severity::Warning, &path, 0, "", message, "name it .yaml or .yml if it is a manifest"));
+            listing.findings.push(finding(
+                Severity::Warning,
+                &path,
+                0,
+                "",
+                message,
+                "name it .yaml or .yml if it is a manifest",
+            ));
         }
     }
     Ok(listing)
@@ -269,7 +368,14 @@ pub(crate) fn yaml_files(directory: &Path) -> io::Result<Listing> {
 pub(crate) fn read_text(file: &Path) -> Result<String, Box<Finding>> {
     let bytes = std::fs::read(file).map_err(|error| {
         let message = format!("cannot read the file: {}", go_text(&error));
-        Box::new(finding(Severity::Error, file, 0, "", message, "check that it exists and may be read"))
+        Box::new(finding(
+            Severity::Error,
+            file,
+            0,
+            "",
+            message,
+            "check that it exists and may be read",
+        ))
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -284,7 +390,9 @@ pub(crate) fn go_text(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
+    characters
+        .next()
+        .map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
 }
 
 #[cfg(test)]

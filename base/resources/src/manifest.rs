@@ -49,18 +49,34 @@ pub(crate) fn read(file: &Path, chunk: Chunk<'_>, known_types: &[&str], findings
         }
         Err(error) => {
             let message = format!("not valid YAML: {}", error.message);
-            findings.push(finding(Severity::Error, file, error.line, "", message, syntax_hint(chunk, error.line)));
+            findings.push(finding(
+                Severity::Error,
+                file,
+                error.line,
+                "",
+                message,
+                syntax_hint(chunk, error.line),
+            ));
             return None;
         }
     };
     if node.is_null() {
         return None;
     }
-    let origin = Origin { file: file.to_owned(), line: node.line };
-    let Some(kind) = kind_of(file, &node, findings) else {
-        return None;
+    let origin = Origin {
+        file: file.to_owned(),
+        line: node.line,
     };
-    let mut checker = Checker::new(file, if kind.name == "Configuration" { Dialect::Configuration } else { Dialect::Manifest }, node.line);
+    let kind = kind_of(file, &node, findings)?;
+    let mut checker = Checker::new(
+        file,
+        if kind.name == "Configuration" {
+            Dialect::Configuration
+        } else {
+            Dialect::Manifest
+        },
+        node.line,
+    );
     let document = checker.object(&node, "", kind.fields);
     let manifest = if checker.unusable {
         None
@@ -103,15 +119,30 @@ pub(crate) fn read(file: &Path, chunk: Chunk<'_>, known_types: &[&str], findings
 /// Finds the kind of a document, or says why nothing is loaded from it.
 fn kind_of(file: &Path, node: &Node, findings: &mut Vec<Finding>) -> Option<&'static Kind> {
     let Value::Map(entries) = &node.value else {
-        let message = format!("expected a manifest (a map with apiVersion, kind, metadata and spec), found {}; nothing was loaded", node.describe());
+        let message = format!(
+            "expected a manifest (a map with apiVersion, kind, metadata and spec), found {}; nothing was loaded",
+            node.describe()
+        );
         findings.push(finding(Severity::Warning, file, node.line, "", message, ""));
         return None;
     };
     let Some(kind) = header(node, "kind").filter(|kind| !kind.is_empty()) else {
-        findings.push(finding(Severity::Warning, file, node.line, "", "no kind; nothing was loaded", without_kind(entries)));
+        findings.push(finding(
+            Severity::Warning,
+            file,
+            node.line,
+            "",
+            "no kind; nothing was loaded",
+            without_kind(entries),
+        ));
         return None;
     };
-    let line = |key: &str| entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(key)).map_or(node.line, |entry| entry.line);
+    let line = |key: &str| {
+        entries
+            .iter()
+            .find(|entry| entry.key.eq_ignore_ascii_case(key))
+            .map_or(node.line, |entry| entry.line)
+    };
     let version = header(node, "apiVersion").unwrap_or_default();
     let same_name: Vec<&'static Kind> = KINDS.iter().filter(|known| known.name == kind).collect();
     if same_name.is_empty() {
@@ -127,10 +158,21 @@ fn kind_of(file: &Path, node: &Node, findings: &mut Vec<Finding>) -> Option<&'st
         return Some(exact);
     }
     let versions = same_name.iter().map(|known| known.api_version).collect::<Vec<_>>().join(" or ");
-    let what = if version.is_empty() { "no apiVersion".to_owned() } else { format!("unknown apiVersion {version:?} of kind {kind}") };
+    let what = if version.is_empty() {
+        "no apiVersion".to_owned()
+    } else {
+        format!("unknown apiVersion {version:?} of kind {kind}")
+    };
     if kind == "Resiliency" {
         let message = format!("{what}; the document is loaded all the same");
-        findings.push(finding(Severity::Warning, file, line("apiVersion"), "apiVersion", message, format!("write {versions}")));
+        findings.push(finding(
+            Severity::Warning,
+            file,
+            line("apiVersion"),
+            "apiVersion",
+            message,
+            format!("write {versions}"),
+        ));
         return same_name.first().copied();
     }
     findings.push(finding(
@@ -153,9 +195,14 @@ fn kind_names() -> Vec<&'static str> {
 /// Text of a header field, whatever its capitals.
 fn header(node: &Node, key: &str) -> Option<String> {
     let Value::Map(entries) = &node.value else { return None };
-    let entry = entries.iter().find(|entry| entry.key == key).or_else(|| entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(key)))?;
+    let entry = entries
+        .iter()
+        .find(|entry| entry.key == key)
+        .or_else(|| entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(key)))?;
     match &entry.value.value {
-        Value::Scalar { resolved: Scalar::Null, .. } => None,
+        Value::Scalar {
+            resolved: Scalar::Null, ..
+        } => None,
         Value::Scalar { resolved, text } => Some(resolved.canonical(text)),
         _ => None,
     }
@@ -199,7 +246,10 @@ fn without_kind(entries: &[Entry]) -> String {
     if has("tracing") || has("accessControl") || has("features") {
         return "did you mean spec of a Configuration?".to_owned();
     }
-    format!("a manifest needs apiVersion, kind (one of {}), metadata and spec", kind_names().join(", "))
+    format!(
+        "a manifest needs apiVersion, kind (one of {}), metadata and spec",
+        kind_names().join(", ")
+    )
 }
 
 /// The usual cause of a syntax error, seen on its line.
@@ -207,10 +257,16 @@ fn syntax_hint(chunk: Chunk<'_>, line: usize) -> String {
     let number = line.saturating_sub(chunk.line);
     let lines = [number, number.saturating_sub(1)];
     let text: Vec<&str> = lines.iter().filter_map(|number| chunk.text.lines().nth(*number)).collect();
-    if text.iter().any(|line| line.trim_start_matches(' ').starts_with('\t') || line.starts_with('\t')) {
+    if text
+        .iter()
+        .any(|line| line.trim_start_matches(' ').starts_with('\t') || line.starts_with('\t'))
+    {
         return "indent with spaces, not tabs".to_owned();
     }
-    if text.first().is_some_and(|line| line.matches(": ").count() > 1 && !line.contains('{')) {
+    if text
+        .first()
+        .is_some_and(|line| line.matches(": ").count() > 1 && !line.contains('{'))
+    {
         return "put the value in quotes, since it contains a colon".to_owned();
     }
     "look at the indentation, quotes and brackets here and on the line before".to_owned()
@@ -224,5 +280,12 @@ pub(crate) fn finding(
     message: impl Into<String>,
     suggestion: impl Into<String>,
 ) -> Finding {
-    Finding { severity, file: file.to_owned(), line, field: field.to_owned(), message: message.into(), suggestion: suggestion.into() }
+    Finding {
+        severity,
+        file: file.to_owned(),
+        line,
+        field: field.to_owned(),
+        message: message.into(),
+        suggestion: suggestion.into(),
+    }
 }

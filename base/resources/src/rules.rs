@@ -2,6 +2,7 @@
 
 mod configuration;
 mod other;
+mod references;
 mod resiliency;
 
 use serde_json::Value as Json;
@@ -15,6 +16,7 @@ use crate::values::env_allowed;
 
 pub(crate) use configuration::configuration;
 pub(crate) use other::other;
+pub(crate) use references::references;
 pub(crate) use resiliency::{PolicyReference, resiliency, unknown_policies};
 
 /// First parts of component types.
@@ -41,12 +43,28 @@ pub(crate) fn check_name(checker: &mut Checker, document: &Json) -> bool {
         return is_configuration;
     }
     if name == "." || name == ".." {
-        checker.report(Error, path, format!("expected a name that can be part of a URL path, found {name:?}{}", checker.consequence()), "use letters, digits and dashes");
+        checker.report(
+            Error,
+            path,
+            format!(
+                "expected a name that can be part of a URL path, found {name:?}{}",
+                checker.consequence()
+            ),
+            "use letters, digits and dashes",
+        );
         return false;
     }
     if let Some(bad) = ["/", "%"].iter().find(|bad| name.contains(**bad)) {
-        let message = format!("expected a name that can be part of a URL path, found {name:?} with a {bad}{}", checker.consequence());
-        checker.report(Error, path, message, format!("write {}", name.replace(['/', '%'], "-").trim_matches('-')));
+        let message = format!(
+            "expected a name that can be part of a URL path, found {name:?} with a {bad}{}",
+            checker.consequence()
+        );
+        checker.report(
+            Error,
+            path,
+            message,
+            format!("write {}", name.replace(['/', '%'], "-").trim_matches('-')),
+        );
         return false;
     }
     true
@@ -63,9 +81,23 @@ fn component_type(checker: &mut Checker, component_type: &str, known_types: &[&s
     }
     let path = "spec.type";
     let Some((category, name)) = component_type.split_once('.').filter(|(_, name)| !name.is_empty()) else {
-        let full: Vec<&str> = known_types.iter().copied().filter(|known| known.ends_with(&format!(".{component_type}"))).take(3).collect();
-        let suggestion = if full.is_empty() { did_you_mean(component_type, CATEGORIES) } else { format!("did you mean {}?", full.join(" or ")) };
-        checker.report(Error, path, format!("expected <category>.<name> such as state.redis, found {component_type:?}"), suggestion);
+        let full: Vec<&str> = known_types
+            .iter()
+            .copied()
+            .filter(|known| known.ends_with(&format!(".{component_type}")))
+            .take(3)
+            .collect();
+        let suggestion = if full.is_empty() {
+            did_you_mean(component_type, CATEGORIES)
+        } else {
+            format!("did you mean {}?", full.join(" or "))
+        };
+        checker.report(
+            Error,
+            path,
+            format!("expected <category>.<name> such as state.redis, found {component_type:?}"),
+            suggestion,
+        );
         return;
     };
     if component_type == "workflow.dapr" {
@@ -76,13 +108,21 @@ fn component_type(checker: &mut Checker, component_type: &str, known_types: &[&s
             Some(near) => format!("did you mean {near}.{name}?"),
             None => format!("the categories are {}", CATEGORIES.join(", ")),
         };
-        checker.report(Error, path, format!("unknown category {category:?} of component type {component_type}"), suggestion);
+        checker.report(
+            Error,
+            path,
+            format!("unknown category {category:?} of component type {component_type}"),
+            suggestion,
+        );
         return;
     }
     if known_types.is_empty() || known_types.contains(&component_type) {
         return;
     }
-    let same_category = known_types.iter().copied().filter(|known| known.starts_with(&format!("{category}.")));
+    let same_category = known_types
+        .iter()
+        .copied()
+        .filter(|known| known.starts_with(&format!("{category}.")));
     let mut suggestion = did_you_mean(component_type, same_category.clone());
     if suggestion.is_empty() {
         let last = name.rsplit('.').next().unwrap_or(name);
@@ -91,14 +131,23 @@ fn component_type(checker: &mut Checker, component_type: &str, known_types: &[&s
             Some(known) => format!("did you mean {known}?"),
             None => {
                 let all: Vec<&str> = same_category.take(6).collect();
-                if all.is_empty() { String::new() } else { format!("types of this category include {}", all.join(", ")) }
+                if all.is_empty() {
+                    String::new()
+                } else {
+                    format!("types of this category include {}", all.join(", "))
+                }
             }
         };
     }
     let likely_slip = suggestion.starts_with("did you mean");
     let pluggable = ["state", "pubsub", "bindings", "secretstores"].contains(&category);
     if pluggable && !likely_slip {
-        checker.report(Warning, path, format!("component type {component_type} is not built in; it must be a pluggable component"), suggestion);
+        checker.report(
+            Warning,
+            path,
+            format!("component type {component_type} is not built in; it must be a pluggable component"),
+            suggestion,
+        );
     } else {
         checker.report(Error, path, format!("unknown component type {component_type}"), suggestion);
     }
@@ -115,22 +164,43 @@ fn name_values(checker: &mut Checker, path: &str, items: &[NameValue], has_secre
         }
         if item.secret_key_ref.is_some() && !has_secret_store {
             let message = format!("{name} refers to a secret, but the manifest names no secret store");
-            checker.report(Error, &format!("{item_path}.secretKeyRef"), message, "add auth.secretStore (beside spec) with the name of a secret store component");
+            checker.report(
+                Error,
+                &format!("{item_path}.secretKeyRef"),
+                message,
+                "add auth.secretStore (beside spec) with the name of a secret store component",
+            );
         }
         if item.secret_key_ref.is_some() && item.value.is_some() {
-            checker.report(Warning, &item_path, format!("{name} has both value and secretKeyRef; the secret is used"), "remove one of them");
+            checker.report(
+                Warning,
+                &item_path,
+                format!("{name} has both value and secretKeyRef; the secret is used"),
+                "remove one of them",
+            );
         }
         if let Some(variable) = &item.env_ref {
             let env_path = format!("{item_path}.envRef");
             if item.value.is_some() {
-                checker.report(Warning, &env_path, format!("{name} has both value and envRef; the value is used"), "remove one of them");
+                checker.report(
+                    Warning,
+                    &env_path,
+                    format!("{name} has both value and envRef; the value is used"),
+                    "remove one of them",
+                );
             } else if !env_allowed(variable, None) {
-                let message = format!("the variable {variable:?} may not be referred to (APP_API_TOKEN, DAPR_* and names with spaces are refused)");
+                let message =
+                    format!("the variable {variable:?} may not be referred to (APP_API_TOKEN, DAPR_* and names with spaces are refused)");
                 checker.report(Error, &env_path, message, "use another variable");
             }
         }
         if item.value.is_none() && item.secret_key_ref.is_none() && item.env_ref.is_none() && !name.is_empty() {
-            checker.report(Warning, &item_path, format!("{name} has no value; it is empty"), "add value, secretKeyRef or envRef");
+            checker.report(
+                Warning,
+                &item_path,
+                format!("{name} has no value; it is empty"),
+                "add value, secretKeyRef or envRef",
+            );
         }
     }
 }
@@ -139,7 +209,11 @@ pub(crate) fn http_endpoint(checker: &mut Checker, endpoint: &HttpEndpoint) {
     url(checker, "spec.baseUrl", &endpoint.base_url);
     let has_store = endpoint.secret_store.is_some();
     name_values(checker, "spec.headers", &endpoint.headers, has_store);
-    for document in endpoint.client_tls.iter().filter(|document| document.secret_key_ref.is_some() && !has_store) {
+    for document in endpoint
+        .client_tls
+        .iter()
+        .filter(|document| document.secret_key_ref.is_some() && !has_store)
+    {
         let path = format!("spec.clientTLS.{}.secretKeyRef", document.name);
         checker.report(
             Error,
@@ -151,7 +225,12 @@ pub(crate) fn http_endpoint(checker: &mut Checker, endpoint: &HttpEndpoint) {
     let named = |name: &str| endpoint.client_tls.iter().any(|document| document.name == name);
     if named("certificate") != named("privateKey") {
         let missing = if named("certificate") { "privateKey" } else { "certificate" };
-        checker.report(Error, "spec.clientTLS", format!("{missing} is missing; a certificate and its private key go together"), "");
+        checker.report(
+            Error,
+            "spec.clientTLS",
+            format!("{missing} is missing; a certificate and its private key go together"),
+            "",
+        );
     }
 }
 
@@ -164,11 +243,25 @@ fn url(checker: &mut Checker, path: &str, url: &str) {
     let rest = lower.strip_prefix("http://").or_else(|| lower.strip_prefix("https://"));
     match rest {
         None => {
-            let suggestion = if url.contains("://") { String::new() } else { format!("did you mean https://{url}?") };
-            checker.report(Error, path, format!("expected a URL that starts with http:// or https://, found {url:?}"), suggestion);
+            let suggestion = if url.contains("://") {
+                String::new()
+            } else {
+                format!("did you mean https://{url}?")
+            };
+            checker.report(
+                Error,
+                path,
+                format!("expected a URL that starts with http:// or https://, found {url:?}"),
+                suggestion,
+            );
         }
         Some(rest) if rest.is_empty() || rest.starts_with(['/', ':', '?', '#']) => {
-            checker.report(Error, path, format!("expected a URL with a host, found {url:?}"), "write for example https://example.com");
+            checker.report(
+                Error,
+                path,
+                format!("expected a URL with a host, found {url:?}"),
+                "write for example https://example.com",
+            );
         }
         Some(rest) if rest.contains(char::is_whitespace) => {
             checker.report(Error, path, format!("expected a URL without spaces, found {url:?}"), "");
@@ -179,27 +272,62 @@ fn url(checker: &mut Checker, path: &str, url: &str) {
 
 pub(crate) fn subscription(checker: &mut Checker, subscription: &Subscription, api_version: &str) {
     let routeless = subscription.rules.is_empty() && api_version.ends_with("v2alpha1");
-    if routeless && !checker.findings.iter().any(|finding| finding.field == "spec.route") {
-        checker.report(Error, "spec.routes", "no route: expected default or at least one rule", "add default: /path");
+    let old_form = checker
+        .findings
+        .iter_mut()
+        .find(|finding| routeless && finding.field == "spec.route");
+    if let Some(old_form) = old_form {
+        old_form.severity = Error;
+        old_form.message = "this apiVersion has no field route, so the subscription has no route".to_owned();
+    } else if routeless {
+        checker.report(
+            Error,
+            "spec.routes",
+            "no route: expected default or at least one rule",
+            "add default: /path",
+        );
     }
     let last = subscription.rules.len().saturating_sub(1);
     for (index, rule) in subscription.rules.iter().enumerate() {
         let path = format!("spec.routes.rules[{index}].match");
         if rule.matches.trim().is_empty() {
             if index < last {
-                checker.report(Warning, &path, "a rule without match takes every event, so the ones after it are never reached", "put it under default");
+                checker.report(
+                    Warning,
+                    &path,
+                    "a rule without match takes every event, so the ones after it are never reached",
+                    "put it under default",
+                );
             }
         } else if let Some(problem) = expression_problem(&rule.matches) {
-            checker.report(Error, &path, format!("not a CEL expression: {problem}"), "write for example event.type == \"order\"");
+            checker.report(
+                Error,
+                &path,
+                format!("not a CEL expression: {problem}"),
+                "write for example event.type == \"order\"",
+            );
         }
     }
     if !subscription.dead_letter_topic.is_empty() && subscription.dead_letter_topic == subscription.topic {
-        checker.report(Warning, "spec.deadLetterTopic", "the dead letter topic is the topic itself; failed events go round for ever", "name another topic");
+        checker.report(
+            Warning,
+            "spec.deadLetterTopic",
+            "the dead letter topic is the topic itself; failed events go round for ever",
+            "name another topic",
+        );
     }
     let bulk = subscription.bulk_subscribe;
-    for (name, value) in [("maxMessagesCount", bulk.max_messages_count), ("maxAwaitDurationMs", bulk.max_await_duration_ms)] {
+    for (name, value) in [
+        ("maxMessagesCount", bulk.max_messages_count),
+        ("maxAwaitDurationMs", bulk.max_await_duration_ms),
+    ] {
         if value < 0 {
-            checker.report(Error, &format!("spec.bulkSubscribe.{name}"), format!("expected zero (the default) or more, found {value}"), "");
+            checker.report(
+                Error,
+                &format!("spec.bulkSubscribe.{name}"),
+                format!("expected zero (the default) or more, found {value}"),
+                "",
+            );
         }
     }
 }
@@ -245,7 +373,9 @@ pub(crate) fn expression_problem(expression: &str) -> Option<String> {
         return Some(format!("{open} is not closed"));
     }
     let compact: String = bare.split_whitespace().collect::<Vec<_>>().join(" ");
-    let plain = ["==", "!=", "<=", ">="].iter().fold(compact.clone(), |text, operator| text.replace(operator, "  "));
+    let plain = ["==", "!=", "<=", ">="]
+        .iter()
+        .fold(compact.clone(), |text, operator| text.replace(operator, "  "));
     if plain.contains('=') {
         return Some("a single = is not an operator; write ==".to_owned());
     }
@@ -275,7 +405,14 @@ mod tests {
 
     #[test]
     fn sees_slips_in_expressions() {
-        let good = ["event.type == \"a\"", "has(event.data) && event.data.x > 3", "consecutiveFailures >= 5", "'=' == \"(\"", "x in [1, 2]", "true"];
+        let good = [
+            "event.type == \"a\"",
+            "has(event.data) && event.data.x > 3",
+            "consecutiveFailures >= 5",
+            "'=' == \"(\"",
+            "x in [1, 2]",
+            "true",
+        ];
         for text in good {
             assert_eq!(expression_problem(text), None, "{text}");
         }

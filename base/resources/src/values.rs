@@ -49,7 +49,11 @@ pub fn resolve(item: &NameValue, secret: Option<&str>, env: &dyn Fn(&str) -> Opt
         && let Some(variable) = &item.env_ref
     {
         if !env_allowed(variable, env("DAPR_ENV_KEYS").as_deref()) {
-            return Err(error("envRef", format!("the variable {variable:?} may not be referred to"), "use another variable".to_owned()));
+            return Err(error(
+                "envRef",
+                format!("the variable {variable:?} may not be referred to"),
+                "use another variable".to_owned(),
+            ));
         }
         return Ok(env(variable).unwrap_or_default());
     }
@@ -90,11 +94,15 @@ pub fn expand_templates(property: &str, value: &str, context: &TemplateContext) 
     }
     if out.contains("{podName}") {
         if context.pod_name.is_empty() {
-            return Err(format!("failed to parse metadata: property {property} refers to {{podName}} but podName is not set"));
+            return Err(format!(
+                "failed to parse metadata: property {property} refers to {{podName}} but podName is not set"
+            ));
         }
         out = out.replace("{podName}", &context.pod_name);
     }
-    Ok(out.replace("{namespace}", &format!("{}.{}", context.namespace, context.app_id)).replace("{appID}", &context.app_id))
+    Ok(out
+        .replace("{namespace}", &format!("{}.{}", context.namespace, context.app_id))
+        .replace("{appID}", &context.app_id))
 }
 
 #[cfg(test)]
@@ -153,21 +161,37 @@ mod tests {
 
     #[test]
     fn templates_are_filled() {
-        let context = TemplateContext { app_id: "shop".to_owned(), namespace: "prod".to_owned(), pod_name: String::new() };
-        assert_eq!(expand_templates("a", "{namespace}/{appID}/{other}", &context).unwrap(), "prod.shop/shop/{other}");
+        let context = TemplateContext {
+            app_id: "shop".to_owned(),
+            namespace: "prod".to_owned(),
+            pod_name: String::new(),
+        };
+        assert_eq!(
+            expand_templates("a", "{namespace}/{appID}/{other}", &context).unwrap(),
+            "prod.shop/shop/{other}"
+        );
         let ids = expand_templates("a", "{uuid},{uuid}", &context).unwrap();
         let (first, second) = ids.split_once(',').unwrap();
         assert_ne!(first, second);
         assert_eq!(uuid::Uuid::parse_str(first).unwrap().get_version_num(), 4);
         let error = expand_templates("consumerID", "{podName}", &context).unwrap_err();
-        assert_eq!(error, "failed to parse metadata: property consumerID refers to {podName} but podName is not set");
-        let in_pod = TemplateContext { pod_name: "pod-1".to_owned(), ..context };
+        assert_eq!(
+            error,
+            "failed to parse metadata: property consumerID refers to {podName} but podName is not set"
+        );
+        let in_pod = TemplateContext {
+            pod_name: "pod-1".to_owned(),
+            ..context
+        };
         assert_eq!(expand_templates("a", "x-{podName}", &in_pod).unwrap(), "x-pod-1");
     }
 
     #[test]
     fn each_secret_is_fetched_once() {
-        let component = Component { metadata: vec![item(None, true, None), item(None, true, None), item(None, false, None)], ..Component::default() };
+        let component = Component {
+            metadata: vec![item(None, true, None), item(None, true, None), item(None, false, None)],
+            ..Component::default()
+        };
         assert_eq!(references(&component), ["s"]);
     }
 }

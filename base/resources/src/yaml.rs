@@ -20,7 +20,10 @@ pub(crate) struct Node {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Value {
     /// A scalar with its text as written.
-    Scalar { resolved: Scalar, text: String },
+    Scalar {
+        resolved: Scalar,
+        text: String,
+    },
     List(Vec<Node>),
     /// Entries in order; keys are unique.
     Map(Vec<Entry>),
@@ -53,7 +56,13 @@ impl Node {
 
     /// Whether this is an absent or empty value.
     pub(crate) fn is_null(&self) -> bool {
-        matches!(self.value, Value::Scalar { resolved: Scalar::Null, .. })
+        matches!(
+            self.value,
+            Value::Scalar {
+                resolved: Scalar::Null,
+                ..
+            }
+        )
     }
 
     /// What this is, for messages: `a list`, `the text "x"`.
@@ -100,13 +109,19 @@ pub(crate) struct Chunk<'a> {
 impl Chunk<'_> {
     /// Whether it holds only blank lines, comments and markers.
     pub(crate) fn is_blank(&self) -> bool {
-        self.text.lines().map(str::trim).all(|line| line.is_empty() || line.starts_with('#') || line == "---" || line == "...")
+        self.text
+            .lines()
+            .map(str::trim)
+            .all(|line| line.is_empty() || line.starts_with('#') || line == "---" || line == "...")
     }
 
     /// 1-based line of the first line with content; the chunk's line when there is none.
     pub(crate) fn first_content_line(&self) -> usize {
         let blank = |line: &str| line.is_empty() || line.starts_with('#') || line == "---";
-        self.text.lines().position(|line| !blank(line.trim())).map_or(self.line, |skipped| self.line + skipped)
+        self.text
+            .lines()
+            .position(|line| !blank(line.trim()))
+            .map_or(self.line, |skipped| self.line + skipped)
     }
 }
 
@@ -119,14 +134,20 @@ pub(crate) fn split(text: &str) -> Vec<Chunk<'_>> {
     let (mut position, mut line) = (0, 1);
     for piece in text.split_inclusive('\n') {
         if position > 0 && piece.starts_with("---") {
-            chunks.push(Chunk { line: start_line, text: &text[start..position] });
+            chunks.push(Chunk {
+                line: start_line,
+                text: &text[start..position],
+            });
             start = position + piece.len();
             start_line = line + 1;
         }
         position += piece.len();
         line += 1;
     }
-    chunks.push(Chunk { line: start_line, text: &text[start..] });
+    chunks.push(Chunk {
+        line: start_line,
+        text: &text[start..],
+    });
     chunks
 }
 
@@ -151,7 +172,16 @@ mod tests {
 
     #[test]
     fn json_follows_go() {
-        let node = parse(Chunk { line: 1, text: "b: 1.0\na: yes\nc: 0777\nd: [x, ~, 1e21, 1_000, 1.5]\n" }).unwrap().root.unwrap();
-        assert_eq!(node.to_json().to_string(), r#"{"a":true,"b":1,"c":511,"d":["x",null,1e+21,1000,1.5]}"#);
+        let node = parse(Chunk {
+            line: 1,
+            text: "b: 1.0\na: yes\nc: 0777\nd: [x, ~, 1e21, 1_000, 1.5]\n",
+        })
+        .unwrap()
+        .root
+        .unwrap();
+        assert_eq!(
+            node.to_json().to_string(),
+            r#"{"a":true,"b":1,"c":511,"d":["x",null,1e+21,1000,1.5]}"#
+        );
     }
 }

@@ -36,7 +36,10 @@ fn cases(corpus: &str) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     for line in corpus.split_inclusive('\n') {
         if let Some(name) = line.strip_prefix(">>> ") {
-            cases.push(Case { name: name.trim().to_owned(), ..Case::default() });
+            cases.push(Case {
+                name: name.trim().to_owned(),
+                ..Case::default()
+            });
             continue;
         }
         let Some(case) = cases.last_mut() else { continue };
@@ -49,14 +52,27 @@ fn cases(corpus: &str) -> Vec<Case> {
 }
 
 fn findings(case: &Case) -> Vec<String> {
-    let options = LoadOptions { known_types: KNOWN_TYPES.map(str::to_owned).to_vec(), ..LoadOptions::default() };
+    let options = LoadOptions {
+        known_types: KNOWN_TYPES.map(str::to_owned).to_vec(),
+        ..LoadOptions::default()
+    };
     let found = validate_text(Path::new("f.yaml"), &case.text, &options);
-    found.iter().map(|finding| format!("{} {}", finding.severity, finding.to_string().trim_start_matches("f.yaml:").trim_start())).collect()
+    found
+        .iter()
+        .map(|finding| {
+            format!(
+                "{} {}",
+                finding.severity,
+                finding.to_string().trim_start_matches("f.yaml:").trim_start()
+            )
+        })
+        .collect()
 }
 
 fn corpus_files() -> Vec<PathBuf> {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus");
-    let mut files: Vec<PathBuf> = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let entries = std::fs::read_dir(directory).expect("the corpus is beside this file");
+    let mut files: Vec<PathBuf> = entries.filter_map(|entry| entry.ok().map(|entry| entry.path())).collect();
     files.retain(|file| file.extension().is_some_and(|extension| extension == "txt"));
     files.sort();
     files
@@ -73,7 +89,14 @@ fn every_broken_manifest_gives_its_findings() {
             total += 1;
             assert!(names.insert(case.name.clone()), "two cases are called {}", case.name);
             let found = findings(case);
-            writeln!(rewritten, ">>> {}\n{}{}", case.name, case.text, found.iter().map(|line| format!("<<< {line}\n")).collect::<String>().trim_end()).unwrap();
+            writeln!(
+                rewritten,
+                ">>> {}\n{}{}",
+                case.name,
+                case.text,
+                found.iter().map(|line| format!("<<< {line}\n")).collect::<String>().trim_end()
+            )
+            .unwrap();
             assert!(!found.is_empty(), "{}: nothing was found", case.name);
             if found != case.expected {
                 writeln!(failures, "{}:\n  expected {:#?}\n  found    {:#?}", case.name, case.expected, found).unwrap();

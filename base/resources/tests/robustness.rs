@@ -17,15 +17,61 @@ impl Random {
 }
 
 const PIECES: [&str; 48] = [
-    "apiVersion: dapr.io/v1alpha1\n", "apiVersion: dapr.io/v2alpha1\n", "kind: Component\n", "kind: Subscription\n", "kind: Resiliency\n",
-    "kind: Configuration\n", "kind: HTTPEndpoint\n", "kind: MCPServer\n", "kind: WorkflowAccessPolicy\n", "metadata:\n", "  name: a\n", "spec:\n",
-    "  type: state.redis\n", "  metadata:\n", "  - name: x\n", "    value: 1\n", "    secretKeyRef: {name: s}\n", "policies: ", "retries: ", "targets: ",
-    "{", "}", "[", "]", ":", ": ", "- ", "? ", "\n", "\n---\n", "...\n", "\t", " ", "  ", "\"", "'", "|\n", ">\n", "&a ", "*a ", "<<: *a\n", "!!str ",
-    "# c\n", "$X", "${", "é", "\u{feff}", "\0",
+    "apiVersion: dapr.io/v1alpha1\n",
+    "apiVersion: dapr.io/v2alpha1\n",
+    "kind: Component\n",
+    "kind: Subscription\n",
+    "kind: Resiliency\n",
+    "kind: Configuration\n",
+    "kind: HTTPEndpoint\n",
+    "kind: MCPServer\n",
+    "kind: WorkflowAccessPolicy\n",
+    "metadata:\n",
+    "  name: a\n",
+    "spec:\n",
+    "  type: state.redis\n",
+    "  metadata:\n",
+    "  - name: x\n",
+    "    value: 1\n",
+    "    secretKeyRef: {name: s}\n",
+    "policies: ",
+    "retries: ",
+    "targets: ",
+    "{",
+    "}",
+    "[",
+    "]",
+    ":",
+    ": ",
+    "- ",
+    "? ",
+    "\n",
+    "\n---\n",
+    "...\n",
+    "\t",
+    " ",
+    "  ",
+    "\"",
+    "'",
+    "|\n",
+    ">\n",
+    "&a ",
+    "*a ",
+    "<<: *a\n",
+    "!!str ",
+    "# c\n",
+    "$X",
+    "${",
+    "é",
+    "\u{feff}",
+    "\0",
 ];
 
 fn read(text: &str) {
-    let known = LoadOptions { known_types: vec!["state.redis".to_owned()], ..LoadOptions::default() };
+    let known = LoadOptions {
+        known_types: vec!["state.redis".to_owned()],
+        ..LoadOptions::default()
+    };
     for finding in validate_text(Path::new("f.yaml"), text, &known) {
         assert!(finding.line <= text.matches('\n').count() + 2, "{finding} in {text:?}");
         assert!(!finding.message.is_empty());

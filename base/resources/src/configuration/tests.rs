@@ -20,15 +20,24 @@ fn with_spec(spec: &str) -> String {
 }
 
 fn texts(findings: &[Finding]) -> Vec<String> {
-    findings.iter().map(|finding| finding.to_string().rsplit('/').next().unwrap().to_owned()).collect()
+    findings
+        .iter()
+        .map(|finding| finding.to_string().rsplit('/').next().unwrap().to_owned())
+        .collect()
 }
 
 #[test]
 fn no_file_gives_the_defaults() {
     let (configuration, findings) = load_configuration(&[], &nothing).unwrap();
     assert_eq!(findings, []);
-    assert_eq!(configuration.features, [("HotReload".to_owned(), true), ("WorkflowsRemoteActivityReminder".to_owned(), true)].into());
-    assert_eq!(configuration.spec["accessControl"], json!({"defaultAction": "allow", "trustDomain": "public"}));
+    assert_eq!(
+        configuration.features,
+        [("HotReload".to_owned(), true), ("WorkflowsRemoteActivityReminder".to_owned(), true)].into()
+    );
+    assert_eq!(
+        configuration.spec["accessControl"],
+        json!({"defaultAction": "allow", "trustDomain": "public"})
+    );
     assert_eq!(configuration.mtls_enabled, None);
     assert_eq!(configuration.tracing.otel, Some(json!({"isSecure": true})));
 }
@@ -53,27 +62,55 @@ fn every_typed_field_is_read() {
     assert_eq!(configuration.tracing.sampling_rate, "1");
     assert!(configuration.tracing.stdout);
     assert_eq!(configuration.tracing.zipkin_endpoint, "http://z");
-    assert_eq!(configuration.tracing.otel, Some(json!({"endpointAddress": "o:4317", "headers": ["a=b"], "isSecure": false, "protocol": "grpc"})));
+    assert_eq!(
+        configuration.tracing.otel,
+        Some(json!({"endpointAddress": "o:4317", "headers": ["a=b"], "isSecure": false, "protocol": "grpc"}))
+    );
     let resolution = configuration.name_resolution.unwrap();
-    assert_eq!((resolution.component.as_str(), resolution.configuration), ("sqlite", json!({"connectionString": "x"})));
+    assert_eq!(
+        (resolution.component.as_str(), resolution.configuration),
+        ("sqlite", json!({"connectionString": "x"}))
+    );
     let scope = &configuration.secrets_scopes[0];
-    assert_eq!((scope.deny_by_default, scope.allowed.join(","), scope.denied.join(",")), (true, "a,b".to_owned(), "c".to_owned()));
+    assert_eq!(
+        (scope.deny_by_default, scope.allowed.join(","), scope.denied.join(",")),
+        (true, "a,b".to_owned(), "c".to_owned())
+    );
     assert_eq!(configuration.api_allowed[0].protocol, "http");
     assert_eq!(configuration.api_denied[0].name, "invoke");
-    assert_eq!((configuration.features["HotReload"], configuration.features["ActorStateTTL"]), (false, true));
+    assert_eq!(
+        (configuration.features["HotReload"], configuration.features["ActorStateTTL"]),
+        (false, true)
+    );
     assert_eq!(configuration.components_deny, ["bindings.smtp"]);
-    assert_eq!((configuration.api_logging, configuration.api_logging_obfuscate_urls, configuration.api_logging_omit_health_checks), (Some(true), true, true));
+    assert_eq!(
+        (
+            configuration.api_logging,
+            configuration.api_logging_obfuscate_urls,
+            configuration.api_logging_omit_health_checks
+        ),
+        (Some(true), true, true)
+    );
     assert_eq!(configuration.mtls_enabled, Some(false));
-    assert_eq!(configuration.spec["httpPipeline"]["handlers"][0]["type"], "middleware.http.ratelimit");
+    assert_eq!(
+        configuration.spec["httpPipeline"]["handlers"][0]["type"],
+        "middleware.http.ratelimit"
+    );
 }
 
 #[test]
 fn later_files_go_over_earlier_ones() {
-    let first = with_spec("{tracing: {samplingRate: \"1\", stdout: true}, nameResolution: {component: a, configuration: {x: 1}}, components: {deny: [state.a, state.b]}}");
-    let second = with_spec("{tracing: {stdout: false}, nameResolution: {configuration: {y: 2}}, components: {deny: [state.c]}}").replace("name: c", "name: d");
+    let first = with_spec(
+        "{tracing: {samplingRate: \"1\", stdout: true}, nameResolution: {component: a, configuration: {x: 1}}, components: {deny: [state.a, state.b]}}",
+    );
+    let second = with_spec("{tracing: {stdout: false}, nameResolution: {configuration: {y: 2}}, components: {deny: [state.c]}}")
+        .replace("name: c", "name: d");
     let (configuration, _) = load(&[&first, &second], &nothing).unwrap();
     assert_eq!(configuration.name, "d");
-    assert_eq!((configuration.tracing.sampling_rate.as_str(), configuration.tracing.stdout), ("1", false));
+    assert_eq!(
+        (configuration.tracing.sampling_rate.as_str(), configuration.tracing.stdout),
+        ("1", false)
+    );
     let resolution = configuration.name_resolution.unwrap();
     assert_eq!((resolution.component.as_str(), resolution.configuration), ("a", json!({"y": 2})));
     assert_eq!(configuration.components_deny, ["state.c"]);
@@ -88,8 +125,14 @@ fn variables_are_replaced_before_reading() {
     };
     let text = with_spec("\n  tracing:\n    samplingRate: \"$RATE\"\n    stdout: ${ON}\n    zipkin: {endpointAddress: \"$MISSING\"}");
     let (configuration, findings) = load(&[&text], &environment).unwrap();
-    assert_eq!((configuration.tracing.sampling_rate.as_str(), configuration.tracing.stdout), ("0.5", true));
-    assert_eq!(texts(&findings), ["0.yaml:8: the environment variable MISSING is not set; it is replaced by nothing; set it, or write the value"]);
+    assert_eq!(
+        (configuration.tracing.sampling_rate.as_str(), configuration.tracing.stdout),
+        ("0.5", true)
+    );
+    assert_eq!(
+        texts(&findings),
+        ["0.yaml:8: the environment variable MISSING is not set; it is replaced by nothing; set it, or write the value"]
+    );
 }
 
 #[test]
@@ -109,7 +152,11 @@ fn expansion_follows_go() {
         ("", ""),
     ];
     for (text, expected) in cases {
-        assert_eq!(expand_environment(text, &mut |name, _| Some(format!("<{name}>"))), expected, "{text}");
+        assert_eq!(
+            expand_environment(text, &mut |name, _| Some(format!("<{name}>"))),
+            expected,
+            "{text}"
+        );
     }
 }
 
@@ -129,7 +176,10 @@ fn what_stops_the_start_is_an_error_with_every_finding() {
         assert_eq!(findings.len(), count, "{text}: {:?}", texts(&findings));
     }
     let missing = load_configuration(&[PathBuf::from("/nowhere/c.yaml")], &nothing).unwrap_err();
-    assert_eq!(missing[0].to_string(), "/nowhere/c.yaml: cannot read the file: no such file or directory; check that it exists and may be read");
+    assert_eq!(
+        missing[0].to_string(),
+        "/nowhere/c.yaml: cannot read the file: no such file or directory; check that it exists and may be read"
+    );
 }
 
 #[test]

@@ -32,14 +32,24 @@ pub(crate) fn configuration(checker: &mut Checker, document: &Json) {
             if suggestion.is_empty() {
                 suggestion = format!("the features are {}", FEATURES.join(", "));
             }
-            checker.report(Warning, &format!("spec.features[{index}].name"), format!("unknown feature {name:?}; it changes nothing"), suggestion);
+            checker.report(
+                Warning,
+                &format!("spec.features[{index}].name"),
+                format!("unknown feature {name:?}; it changes nothing"),
+                suggestion,
+            );
         }
     }
     for list in ["allowed", "denied"] {
         for (index, rule) in items(spec, &["api", list]).iter().enumerate() {
             if text(rule, &["protocol"]).is_empty() {
                 let message = "a rule without protocol matches nothing";
-                checker.report(Warning, &format!("spec.api.{list}[{index}]"), message, "add protocol: http or protocol: grpc");
+                checker.report(
+                    Warning,
+                    &format!("spec.api.{list}[{index}]"),
+                    message,
+                    "add protocol: http or protocol: grpc",
+                );
             }
         }
     }
@@ -50,7 +60,12 @@ pub(crate) fn configuration(checker: &mut Checker, document: &Json) {
         }
     }
     if !at(spec, &["metric"]).is_null() && !at(spec, &["metrics"]).is_null() {
-        checker.report(Warning, "spec.metric", "metrics is given too; what it sets is used instead", "keep only metrics");
+        checker.report(
+            Warning,
+            "spec.metric",
+            "metrics is given too; what it sets is used instead",
+            "keep only metrics",
+        );
     }
     for pipeline in ["appHttpPipeline", "httpPipeline"] {
         for (index, handler) in items(spec, &[pipeline, "handlers"]).iter().enumerate() {
@@ -70,18 +85,36 @@ fn sampling_rate(checker: &mut Checker, rate: &str) {
     let path = "spec.tracing.samplingRate";
     match rate.trim().parse::<f64>() {
         Ok(number) if (0.0..=1.0).contains(&number) => {}
-        Ok(_) => checker.report(Warning, path, format!("expected a number from 0 to 1, found {rate:?}"), "1 traces every request"),
-        Err(_) => checker.report(Warning, path, format!("expected a number from 0 to 1, found {rate:?}; 0.0001 is used"), "1 traces every request"),
+        Ok(_) => checker.report(
+            Warning,
+            path,
+            format!("expected a number from 0 to 1, found {rate:?}"),
+            "1 traces every request",
+        ),
+        Err(_) => checker.report(
+            Warning,
+            path,
+            format!("expected a number from 0 to 1, found {rate:?}; 0.0001 is used"),
+            "1 traces every request",
+        ),
     }
 }
 
 fn secrets(checker: &mut Checker, spec: &Json) {
-    let names: Vec<String> = items(spec, &["secrets", "scopes"]).iter().map(|scope| text(scope, &["storeName"])).collect();
+    let names: Vec<String> = items(spec, &["secrets", "scopes"])
+        .iter()
+        .map(|scope| text(scope, &["storeName"]))
+        .collect();
     for (index, name) in names.iter().enumerate() {
         if names.iter().take(index).any(|earlier| earlier == name) {
             // Source: wire text of the original's startup error.
             let message = format!("{name} storeName is repeated in secrets configuration");
-            checker.report(Error, &format!("spec.secrets.scopes[{index}].storeName"), message, "merge the two scopes");
+            checker.report(
+                Error,
+                &format!("spec.secrets.scopes[{index}].storeName"),
+                message,
+                "merge the two scopes",
+            );
         }
     }
 }
@@ -95,8 +128,17 @@ fn access_control(checker: &mut Checker, spec: &Json) {
                 if verb == "*" || VERBS.contains(&verb.as_str()) {
                     continue;
                 }
-                let suggestion = if VERBS.contains(&upper.as_str()) { format!("write {upper}") } else { did_you_mean(&upper, VERBS) };
-                checker.report(Warning, &path, format!("expected an HTTP verb in capitals or *, found {verb:?}; it never matches"), suggestion);
+                let suggestion = if VERBS.contains(&upper.as_str()) {
+                    format!("write {upper}")
+                } else {
+                    did_you_mean(&upper, VERBS)
+                };
+                checker.report(
+                    Warning,
+                    &path,
+                    format!("expected an HTTP verb in capitals or *, found {verb:?}; it never matches"),
+                    suggestion,
+                );
             }
         }
     }

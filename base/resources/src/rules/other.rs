@@ -25,7 +25,12 @@ fn mcp_server(checker: &mut Checker, document: &Json) {
     let given: Vec<&str> = transports.into_iter().filter(|name| !at(endpoint, &[name]).is_null()).collect();
     if given.len() != 1 {
         let found = if given.is_empty() { "none".to_owned() } else { given.join(" and ") };
-        checker.report(Error, "spec.endpoint", format!("expected exactly one of streamableHTTP, sse, stdio, found {found}"), "");
+        checker.report(
+            Error,
+            "spec.endpoint",
+            format!("expected exactly one of streamableHTTP, sse, stdio, found {found}"),
+            "",
+        );
     }
     for transport in given {
         let path = format!("spec.endpoint.{transport}");
@@ -43,7 +48,12 @@ fn mcp_server(checker: &mut Checker, document: &Json) {
         name_values(checker, &format!("{path}.headers"), &headers, has_store);
         let oauth2 = at(endpoint, &[transport, "auth", "oauth2"]);
         if !oauth2.is_null() && at(oauth2, &["secretKeyRef"]).is_null() {
-            checker.report(Error, &format!("{path}.auth.oauth2"), "secretKeyRef is required for oauth2", "add secretKeyRef with name and key");
+            checker.report(
+                Error,
+                &format!("{path}.auth.oauth2"),
+                "secretKeyRef is required for oauth2",
+                "add secretKeyRef with name and key",
+            );
         }
     }
 }
@@ -70,12 +80,29 @@ fn workflow_access_policy(checker: &mut Checker, document: &Json) {
             }
             let only_schedule = operations.len() == 1 && operations.iter().all(|operation| operation == "schedule");
             if !items(workflow, &["requires"]).is_empty() && !only_schedule {
-                checker.report(Error, &format!("{path}.requires"), "requires is allowed only when schedule is the sole operation", "");
+                checker.report(
+                    Error,
+                    &format!("{path}.requires"),
+                    "requires is allowed only when schedule is the sole operation",
+                    "",
+                );
             }
-            count(checker, &format!("{path}.requires"), items(workflow, &["requires"]).len(), 0, REQUIRES_MAX);
+            count(
+                checker,
+                &format!("{path}.requires"),
+                items(workflow, &["requires"]).len(),
+                0,
+                REQUIRES_MAX,
+            );
         }
         for (number, activity) in activities.iter().enumerate() {
-            count(checker, &format!("{path}.activities[{number}].requires"), items(activity, &["requires"]).len(), 0, REQUIRES_MAX);
+            count(
+                checker,
+                &format!("{path}.activities[{number}].requires"),
+                items(activity, &["requires"]).len(),
+                0,
+                REQUIRES_MAX,
+            );
         }
     }
 }

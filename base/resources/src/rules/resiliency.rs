@@ -6,20 +6,30 @@ use std::path::PathBuf;
 use super::expression_problem;
 use crate::check::Checker;
 use crate::distance::did_you_mean;
-use crate::finding::Severity::{Error, Warning};
 use crate::finding::Finding;
+use crate::finding::Severity::{Error, Warning};
 use crate::manifest::finding;
 use crate::types::{PolicyNames, Resiliency, RetrySpec};
 
 /// Retries that exist without being written. *Source:* spec of resiliency, "Built-in overridable retries".
-const BUILT_IN_RETRIES: [&str; 4] =
-    ["DaprBuiltInServiceRetries", "DaprBuiltInActorRetries", "DaprBuiltInActorReminderRetries", "DaprBuiltInInitializationRetries"];
+const BUILT_IN_RETRIES: [&str; 4] = [
+    "DaprBuiltInServiceRetries",
+    "DaprBuiltInActorRetries",
+    "DaprBuiltInActorReminderRetries",
+    "DaprBuiltInInitializationRetries",
+];
 const PROTECTED_RETRY: &str = "DaprBuiltInActorNotFoundRetries";
 /// A built-in retry that is overridden with less is set to this.
 const BUILT_IN_RETRIES_MIN: i64 = 3;
 
 /// Variables of a trip expression.
-const TRIP_VARIABLES: [&str; 5] = ["requests", "totalSuccesses", "totalFailures", "consecutiveSuccesses", "consecutiveFailures"];
+const TRIP_VARIABLES: [&str; 5] = [
+    "requests",
+    "totalSuccesses",
+    "totalFailures",
+    "consecutiveSuccesses",
+    "consecutiveFailures",
+];
 
 /// A target's use of a policy, kept until all Resiliencies are read, since they share their policies.
 #[derive(Clone, Debug)]
@@ -56,7 +66,12 @@ pub(crate) fn resiliency(checker: &mut Checker, resiliency: &Resiliency) -> Vec<
     for (name, target) in &resiliency.actors {
         let path = format!("spec.targets.actors.{name}");
         if !target.circuit_breaker.is_empty() && target.circuit_breaker_scope.is_empty() {
-            checker.report(Error, &path, "a circuit breaker of an actor type needs circuitBreakerScope", "add circuitBreakerScope: type, id or both");
+            checker.report(
+                Error,
+                &path,
+                "a circuit breaker of an actor type needs circuitBreakerScope",
+                "add circuitBreakerScope: type, id or both",
+            );
         }
         collect(checker, &path, target, &mut references);
     }
@@ -67,7 +82,12 @@ pub(crate) fn resiliency(checker: &mut Checker, resiliency: &Resiliency) -> Vec<
     }
     let nothing = resiliency.timeouts.is_empty() && resiliency.retries.is_empty() && resiliency.circuit_breakers.is_empty();
     if nothing && references.is_empty() {
-        checker.report(Warning, "spec", "no policies and no targets; the document changes nothing", "add spec.policies and spec.targets");
+        checker.report(
+            Warning,
+            "spec",
+            "no policies and no targets; the document changes nothing",
+            "add spec.policies and spec.targets",
+        );
     }
     references
 }
@@ -75,25 +95,42 @@ pub(crate) fn resiliency(checker: &mut Checker, resiliency: &Resiliency) -> Vec<
 fn retry_policy(checker: &mut Checker, name: &str, retry: &RetrySpec) {
     let path = format!("spec.policies.retries.{name}");
     if name == PROTECTED_RETRY {
-        checker.report(Warning, &path, "this built-in retry cannot be changed; the policy is ignored", "remove it");
+        checker.report(
+            Warning,
+            &path,
+            "this built-in retry cannot be changed; the policy is ignored",
+            "remove it",
+        );
     }
     if BUILT_IN_RETRIES.contains(&name) && retry.max_retries.is_none_or(|retries| retries < BUILT_IN_RETRIES_MIN) {
-        let message = format!("a built-in retry keeps at least {BUILT_IN_RETRIES_MIN} attempts; maxRetries is set to {BUILT_IN_RETRIES_MIN}");
+        let message =
+            format!("a built-in retry keeps at least {BUILT_IN_RETRIES_MIN} attempts; maxRetries is set to {BUILT_IN_RETRIES_MIN}");
         checker.report(Warning, &path, message, format!("write maxRetries: {BUILT_IN_RETRIES_MIN} or more"));
     }
-    for (field, text, least, most) in
-        [("httpStatusCodes", &retry.http_status_codes, 100, 599), ("gRPCStatusCodes", &retry.grpc_status_codes, 0, 16)]
-    {
+    for (field, text, least, most) in [
+        ("httpStatusCodes", &retry.http_status_codes, 100, 599),
+        ("gRPCStatusCodes", &retry.grpc_status_codes, 0, 16),
+    ] {
         if let Some(problem) = codes_problem(text, least, most) {
             let message = format!("expected codes from {least} to {most} such as \"429,500-599\": {problem}");
             checker.report(Error, &format!("{path}.matching.{field}"), message, "");
         }
     }
     if retry.policy.eq_ignore_ascii_case("exponential") && !retry.duration.is_empty() {
-        checker.report(Warning, &format!("{path}.duration"), "duration belongs to the constant policy; exponential does not use it", "use maxInterval");
+        checker.report(
+            Warning,
+            &format!("{path}.duration"),
+            "duration belongs to the constant policy; exponential does not use it",
+            "use maxInterval",
+        );
     }
     if !retry.policy.eq_ignore_ascii_case("exponential") && !retry.max_interval.is_empty() {
-        checker.report(Warning, &format!("{path}.maxInterval"), "maxInterval belongs to the exponential policy; constant does not use it", "add policy: exponential");
+        checker.report(
+            Warning,
+            &format!("{path}.maxInterval"),
+            "maxInterval belongs to the exponential policy; constant does not use it",
+            "add policy: exponential",
+        );
     }
 }
 
@@ -144,7 +181,13 @@ fn collect(checker: &Checker, path: &str, target: &PolicyNames, references: &mut
     ];
     for (kind, field, name) in uses.into_iter().filter(|(_, _, name)| !name.is_empty()) {
         let path = format!("{path}.{field}");
-        references.push(PolicyReference { file: checker.file.clone(), line: checker.line(&path), path, kind, name: name.clone() });
+        references.push(PolicyReference {
+            file: checker.file.clone(),
+            line: checker.line(&path),
+            path,
+            kind,
+            name: name.clone(),
+        });
     }
 }
 
@@ -152,13 +195,22 @@ fn collect(checker: &Checker, path: &str, target: &PolicyNames, references: &mut
 pub(crate) fn unknown_policies(resiliencies: &[Resiliency], references: &[PolicyReference], findings: &mut Vec<Finding>) {
     let names = |kind: PolicyKind| -> BTreeSet<&str> {
         let keys: Box<dyn Iterator<Item = &str>> = match kind {
-            PolicyKind::Timeout => Box::new(resiliencies.iter().flat_map(|resiliency| resiliency.timeouts.keys().map(String::as_str))),
-            PolicyKind::Retry => Box::new(
-                resiliencies.iter().flat_map(|resiliency| resiliency.retries.keys().map(String::as_str)).chain(BUILT_IN_RETRIES),
+            PolicyKind::Timeout => Box::new(
+                resiliencies
+                    .iter()
+                    .flat_map(|resiliency| resiliency.timeouts.keys().map(String::as_str)),
             ),
-            PolicyKind::CircuitBreaker => {
-                Box::new(resiliencies.iter().flat_map(|resiliency| resiliency.circuit_breakers.keys().map(String::as_str)))
-            }
+            PolicyKind::Retry => Box::new(
+                resiliencies
+                    .iter()
+                    .flat_map(|resiliency| resiliency.retries.keys().map(String::as_str))
+                    .chain(BUILT_IN_RETRIES),
+            ),
+            PolicyKind::CircuitBreaker => Box::new(
+                resiliencies
+                    .iter()
+                    .flat_map(|resiliency| resiliency.circuit_breakers.keys().map(String::as_str)),
+            ),
         };
         keys.collect()
     };
@@ -177,7 +229,14 @@ pub(crate) fn unknown_policies(resiliencies: &[Resiliency], references: &[Policy
             suggestion = format!("define it in spec.policies.{section}");
         }
         let message = format!("there is no {what} policy named {:?}, so the target gets none", reference.name);
-        findings.push(finding(Warning, &reference.file, reference.line, &reference.path, message, suggestion));
+        findings.push(finding(
+            Warning,
+            &reference.file,
+            reference.line,
+            &reference.path,
+            message,
+            suggestion,
+        ));
     }
 }
 
@@ -197,12 +256,20 @@ mod tests {
 
     #[test]
     fn trips_use_the_five_variables() {
-        for text in ["", "consecutiveFailures > 5", "totalFailures > 10 && requests >= 20", "double(totalFailures) / double(requests) > 0.5"] {
+        for text in [
+            "",
+            "consecutiveFailures > 5",
+            "totalFailures > 10 && requests >= 20",
+            "double(totalFailures) / double(requests) > 0.5",
+        ] {
             assert_eq!(trip_problem(text), None, "{text}");
         }
         assert_eq!(
             trip_problem("consecutiveFailure > 5"),
-            Some(("unknown variable consecutiveFailure".to_owned(), "did you mean consecutiveFailures?".to_owned()))
+            Some((
+                "unknown variable consecutiveFailure".to_owned(),
+                "did you mean consecutiveFailures?".to_owned()
+            ))
         );
         assert!(trip_problem("consecutiveFailures >").is_some());
     }

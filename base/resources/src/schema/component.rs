@@ -37,7 +37,10 @@ pub(crate) const HTTP_ENDPOINT: &[Field] = &[
                     optional("rootCA", TLS_DOCUMENT),
                     optional("certificate", TLS_DOCUMENT),
                     optional("privateKey", TLS_DOCUMENT),
-                    optional("renegotiation", Shape::Word(&["Never", "OnceAsClient", "FreelyAsClient"], Case::Exact)),
+                    optional(
+                        "renegotiation",
+                        Shape::Word(&["Never", "OnceAsClient", "FreelyAsClient"], Case::Exact),
+                    ),
                 ]),
             ),
         ]),

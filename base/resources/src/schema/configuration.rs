@@ -12,7 +12,10 @@ const PIPELINE: Shape = Shape::Object(&[optional(
         optional("version", Shape::Text),
         optional(
             "selector",
-            Shape::Object(&[optional("fields", Shape::List(&Shape::Object(&[required("field", Shape::Text), optional("value", Shape::Text)])))]),
+            Shape::Object(&[optional(
+                "fields",
+                Shape::List(&Shape::Object(&[required("field", Shape::Text), optional("value", Shape::Text)])),
+            )]),
         ),
     ])),
 )]);
@@ -48,13 +51,22 @@ const METRIC: Shape = Shape::Object(&[
         "rules",
         Shape::List(&Shape::Object(&[
             required("name", Shape::Text),
-            optional("labels", Shape::List(&Shape::Object(&[required("name", Shape::Text), optional("regex", Shape::Map(&Shape::Text))]))),
+            optional(
+                "labels",
+                Shape::List(&Shape::Object(&[
+                    required("name", Shape::Text),
+                    optional("regex", Shape::Map(&Shape::Text)),
+                ])),
+            ),
         ])),
     ),
     optional("latencyDistributionBuckets", Shape::List(&COUNT)),
     optional(
         "workflow",
-        Shape::Object(&[optional("latencyDistributionBuckets", Shape::List(&COUNT)), optional("latencyDistributionUnits", Shape::Text)]),
+        Shape::Object(&[
+            optional("latencyDistributionBuckets", Shape::List(&COUNT)),
+            optional("latencyDistributionUnits", Shape::Text),
+        ]),
     ),
 ]);
 
@@ -64,7 +76,10 @@ const MTLS: Shape = Shape::Object(&[
     optional("allowedClockSkew", Shape::Duration),
     optional("sentryAddress", Shape::Text),
     optional("controlPlaneTrustDomain", Shape::Text),
-    optional("tokenValidators", Shape::List(&Shape::Object(&[required("name", Shape::Text), optional("options", Shape::Any)]))),
+    optional(
+        "tokenValidators",
+        Shape::List(&Shape::Object(&[required("name", Shape::Text), optional("options", Shape::Any)])),
+    ),
 ]);
 
 const SECRETS: Shape = Shape::Object(&[optional(
@@ -142,10 +157,20 @@ pub(crate) const CONFIGURATION: &[Field] = &[
             optional("accessControl", ACCESS_CONTROL),
             optional(
                 "nameResolution",
-                Shape::Object(&[optional("component", Shape::Text), optional("version", Shape::Text), optional("configuration", Shape::Any)]),
+                Shape::Object(&[
+                    optional("component", Shape::Text),
+                    optional("version", Shape::Text),
+                    optional("configuration", Shape::Any),
+                ]),
             ),
-            optional("features", Shape::List(&Shape::Object(&[required("name", Shape::Text), optional("enabled", Shape::Bool)]))),
-            optional("api", Shape::Object(&[optional("allowed", API_RULES), optional("denied", API_RULES)])),
+            optional(
+                "features",
+                Shape::List(&Shape::Object(&[required("name", Shape::Text), optional("enabled", Shape::Bool)])),
+            ),
+            optional(
+                "api",
+                Shape::Object(&[optional("allowed", API_RULES), optional("denied", API_RULES)]),
+            ),
             optional("components", Shape::Object(&[optional("deny", TEXTS)])),
             optional(
                 "logging",

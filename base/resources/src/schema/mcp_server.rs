@@ -18,7 +18,11 @@ const AUTH: Shape = Shape::Object(&[
         "spiffe",
         Shape::Object(&[optional(
             "jwt",
-            Shape::Object(&[required("header", Shape::Text), optional("headerValuePrefix", Shape::Text), required("audience", Shape::Text)]),
+            Shape::Object(&[
+                required("header", Shape::Text),
+                optional("headerValuePrefix", Shape::Text),
+                required("audience", Shape::Text),
+            ]),
         )]),
     ),
 ]);
@@ -49,7 +53,11 @@ pub(crate) const MCP_SERVER: &[Field] = &[
                     optional("sse", HTTP_TRANSPORT),
                     optional(
                         "stdio",
-                        Shape::Object(&[required("command", Shape::Text), optional("args", TEXTS), optional("env", NAME_VALUES)]),
+                        Shape::Object(&[
+                            required("command", Shape::Text),
+                            optional("args", TEXTS),
+                            optional("env", NAME_VALUES),
+                        ]),
                     ),
                 ]),
             ),
@@ -67,7 +75,10 @@ pub(crate) const MCP_SERVER: &[Field] = &[
                 Shape::Object(&[
                     optional("displayName", Shape::Text),
                     optional("description", Shape::Text),
-                    optional("owner", Shape::Object(&[optional("team", Shape::Text), optional("contact", Shape::Text)])),
+                    optional(
+                        "owner",
+                        Shape::Object(&[optional("team", Shape::Text), optional("contact", Shape::Text)]),
+                    ),
                     optional("tags", TEXTS),
                     optional("links", Shape::Map(&Shape::Text)),
                 ]),

@@ -8,7 +8,10 @@ pub(crate) const RETRY: &[Field] = &[
     optional("duration", Shape::PolicyDuration),
     optional("maxInterval", Shape::PolicyDuration),
     optional("maxRetries", Shape::Integer(-1, i64::MAX as i128)),
-    optional("matching", Shape::Object(&[optional("httpStatusCodes", Shape::Text), optional("gRPCStatusCodes", Shape::Text)])),
+    optional(
+        "matching",
+        Shape::Object(&[optional("httpStatusCodes", Shape::Text), optional("gRPCStatusCodes", Shape::Text)]),
+    ),
 ];
 
 /// One entry of `policies.circuitBreakers`.
@@ -26,7 +29,11 @@ pub(crate) const POLICIES: &[Field] = &[
     optional("circuitBreakers", Shape::Map(&Shape::Object(CIRCUIT_BREAKER))),
 ];
 
-const NAMES: Shape = Shape::Object(&[optional("timeout", Shape::Text), optional("retry", Shape::Text), optional("circuitBreaker", Shape::Text)]);
+const NAMES: Shape = Shape::Object(&[
+    optional("timeout", Shape::Text),
+    optional("retry", Shape::Text),
+    optional("circuitBreaker", Shape::Text),
+]);
 
 /// `spec.targets`.
 pub(crate) const TARGETS: &[Field] = &[
@@ -49,13 +56,22 @@ pub(crate) const TARGETS: &[Field] = &[
             optional("circuitBreakerCacheSize", COUNT),
         ])),
     ),
-    optional("components", Shape::Map(&Shape::Object(&[optional("inbound", NAMES), optional("outbound", NAMES)]))),
+    optional(
+        "components",
+        Shape::Map(&Shape::Object(&[optional("inbound", NAMES), optional("outbound", NAMES)])),
+    ),
 ];
 
 pub(crate) const RESILIENCY: &[Field] = &[
     API_VERSION,
     KIND,
     METADATA,
-    required("spec", Shape::Object(&[optional("policies", Shape::Object(POLICIES)), optional("targets", Shape::Object(TARGETS))])),
+    required(
+        "spec",
+        Shape::Object(&[
+            optional("policies", Shape::Object(POLICIES)),
+            optional("targets", Shape::Object(TARGETS)),
+        ]),
+    ),
     SCOPES,
 ];

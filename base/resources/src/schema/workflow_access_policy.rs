@@ -2,17 +2,29 @@
 
 use super::{API_VERSION, Case, Field, KIND, METADATA, SCOPES, Shape, optional, required};
 
-const OPERATION: Shape =
-    Shape::Word(&["schedule", "terminate", "raise", "pause", "resume", "purge", "get", "rerun"], Case::Exact);
+const OPERATION: Shape = Shape::Word(
+    &["schedule", "terminate", "raise", "pause", "resume", "purge", "get", "rerun"],
+    Case::Exact,
+);
 
 const EVENT_TYPE: Shape = Shape::Word(
-    &["activity.started", "activity.completed", "workflow.started", "workflow.completed", "event.raised"],
+    &[
+        "activity.started",
+        "activity.completed",
+        "workflow.started",
+        "workflow.completed",
+        "event.raised",
+    ],
     Case::Exact,
 );
 
 const REQUIRES: Field = optional(
     "requires",
-    Shape::List(&Shape::Object(&[required("eventType", EVENT_TYPE), required("name", Shape::Text), optional("appID", Shape::Text)])),
+    Shape::List(&Shape::Object(&[
+        required("eventType", EVENT_TYPE),
+        required("name", Shape::Text),
+        optional("appID", Shape::Text),
+    ])),
 );
 
 pub(crate) const WORKFLOW_ACCESS_POLICY: &[Field] = &[
@@ -33,7 +45,10 @@ pub(crate) const WORKFLOW_ACCESS_POLICY: &[Field] = &[
                         REQUIRES,
                     ])),
                 ),
-                optional("activities", Shape::List(&Shape::Object(&[required("name", Shape::Text), REQUIRES]))),
+                optional(
+                    "activities",
+                    Shape::List(&Shape::Object(&[required("name", Shape::Text), REQUIRES])),
+                ),
             ])),
         )]),
     ),

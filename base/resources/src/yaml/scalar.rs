@@ -157,7 +157,15 @@ mod tests {
 
     #[test]
     fn numbers_become_their_json_text() {
-        let cases = [("1.0", "1"), ("1.10", "1.1"), ("0123", "83"), ("yes", "true"), ("1e21", "1e+21"), ("1e-7", "1e-7"), ("v1", "v1")];
+        let cases = [
+            ("1.0", "1"),
+            ("1.10", "1.1"),
+            ("0123", "83"),
+            ("yes", "true"),
+            ("1e21", "1e+21"),
+            ("1e-7", "1e-7"),
+            ("v1", "v1"),
+        ];
         for (text, expected) in cases {
             assert_eq!(Scalar::resolve(text).canonical(text), expected, "{text}");
         }

@@ -13,8 +13,17 @@ const NODES_MAX: usize = 200_000;
 
 /// A list or map that is not closed yet.
 enum Open {
-    List { items: Vec<Node>, line: usize, anchor: usize },
-    Map { entries: Vec<Entry>, key: Option<(String, usize)>, line: usize, anchor: usize },
+    List {
+        items: Vec<Node>,
+        line: usize,
+        anchor: usize,
+    },
+    Map {
+        entries: Vec<Entry>,
+        key: Option<(String, usize)>,
+        line: usize,
+        anchor: usize,
+    },
 }
 
 struct Builder {
@@ -41,10 +50,18 @@ pub(crate) fn parse(chunk: Chunk<'_>) -> Result<Parsed, SyntaxError> {
     if let Some(error) = nested_too_deep(chunk) {
         return Err(error);
     }
-    let mut builder = Builder { first_line: chunk.line, stack: Vec::new(), anchors: HashMap::new(), nodes: 0, parsed: Parsed::default() };
+    let mut builder = Builder {
+        first_line: chunk.line,
+        stack: Vec::new(),
+        anchors: HashMap::new(),
+        nodes: 0,
+        parsed: Parsed::default(),
+    };
     for event in Parser::new_from_str(chunk.text) {
-        let (event, span) =
-            event.map_err(|error| SyntaxError { line: builder.line_of(error.marker().line()), message: error.info().to_owned() })?;
+        let (event, span) = event.map_err(|error| SyntaxError {
+            line: builder.line_of(error.marker().line()),
+            message: error.info().to_owned(),
+        })?;
         builder.take(event, span)?;
     }
     Ok(builder.parsed)
@@ -63,7 +80,10 @@ fn nested_too_deep(chunk: Chunk<'_>) -> Option<SyntaxError> {
         }
         dashes_max = dashes_max.max(line.split_whitespace().take_while(|word| ["-", "?", ":"].contains(word)).count());
         if depth > 10 * DEPTH_MAX || dashes_max > DEPTH_MAX {
-            return Some(SyntaxError { line: chunk.line + number, message: format!("nested deeper than {DEPTH_MAX} levels") });
+            return Some(SyntaxError {
+                line: chunk.line + number,
+                message: format!("nested deeper than {DEPTH_MAX} levels"),
+            });
         }
     }
     None
@@ -75,31 +95,75 @@ impl Builder {
     }
 
     fn error(line: usize, message: impl Into<String>) -> SyntaxError {
-        SyntaxError { line, message: message.into() }
+        SyntaxError {
+            line,
+            message: message.into(),
+        }
     }
 
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), SyntaxError> {
         let line = self.line_of(span.start.line());
         match event {
             Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => Ok(()),
-            Event::DocumentStart(_) if self.parsed.root.is_some() => Err(Self::error(line, "a second document starts here without a --- line")),
+            Event::DocumentStart(_) if self.parsed.root.is_some() => {
+                Err(Self::error(line, "a second document starts here without a --- line"))
+            }
             Event::DocumentStart(_) => Ok(()),
             Event::Alias(anchor) => {
-                let (node, size) =
-                    self.anchors.get(&anchor).cloned().ok_or_else(|| Self::error(line, "an alias refers to an anchor that is still open"))?;
+                let (node, size) = self
+                    .anchors
+                    .get(&anchor)
+                    .cloned()
+                    .ok_or_else(|| Self::error(line, "an alias refers to an anchor that is still open"))?;
                 self.count(size, line)?;
                 self.place(Node { line, value: node.value }, 0)
             }
             Event::Scalar(text, style, anchor, tag) => {
                 self.count(1, line)?;
                 let resolved = resolve(&text, style, tag.as_deref());
-                self.place(Node { line, value: Value::Scalar { resolved, text: text.into_owned() } }, anchor)
+                self.place(
+                    Node {
+                        line,
+                        value: Value::Scalar {
+                            resolved,
+                            text: text.into_owned(),
+                        },
+                    },
+                    anchor,
+                )
             }
-            Event::SequenceStart(anchor, _) => self.open(Open::List { items: Vec::new(), line, anchor }, line),
-            Event::MappingStart(anchor, _) => self.open(Open::Map { entries: Vec::new(), key: None, line, anchor }, line),
+            Event::SequenceStart(anchor, _) => self.open(
+                Open::List {
+                    items: Vec::new(),
+                    line,
+                    anchor,
+                },
+                line,
+            ),
+            Event::MappingStart(anchor, _) => self.open(
+                Open::Map {
+                    entries: Vec::new(),
+                    key: None,
+                    line,
+                    anchor,
+                },
+                line,
+            ),
             Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
-                Some(Open::List { items, line, anchor }) => self.place(Node { line, value: Value::List(items) }, anchor),
-                Some(Open::Map { entries, line, anchor, .. }) => self.place(Node { line, value: Value::Map(entries) }, anchor),
+                Some(Open::List { items, line, anchor }) => self.place(
+                    Node {
+                        line,
+                        value: Value::List(items),
+                    },
+                    anchor,
+                ),
+                Some(Open::Map { entries, line, anchor, .. }) => self.place(
+                    Node {
+                        line,
+                        value: Value::Map(entries),
+                    },
+                    anchor,
+                ),
                 None => Err(Self::error(line, "a list or map ends that never began")),
             },
         }
@@ -153,7 +217,10 @@ fn resolve(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Scalar {
 
 fn key_text(node: &Node) -> Result<(String, usize), SyntaxError> {
     match &node.value {
-        Value::Scalar { resolved: Scalar::Bool(_) | Scalar::Null | Scalar::Text, text } => Ok((text.clone(), node.line)),
+        Value::Scalar {
+            resolved: Scalar::Bool(_) | Scalar::Null | Scalar::Text,
+            text,
+        } => Ok((text.clone(), node.line)),
         Value::Scalar { resolved, text } => Ok((resolved.canonical(text), node.line)),
         _ => Err(Builder::error(node.line, "a key must be a single word, not a list or map")),
     }
@@ -166,7 +233,10 @@ fn add(entries: &mut Vec<Entry>, key: String, line: usize, value: Node) -> Resul
         return Ok(None);
     }
     let repeated = match entries.iter().find(|entry| entry.key == key) {
-        Some(first) if first.line > 0 => Some(Builder::error(line, format!("the key {key:?} is given twice in one map (first on line {})", first.line))),
+        Some(first) if first.line > 0 => Some(Builder::error(
+            line,
+            format!("the key {key:?} is given twice in one map (first on line {})", first.line),
+        )),
         _ => None,
     };
     entries.retain(|entry| entry.key != key);
@@ -178,7 +248,16 @@ fn add(entries: &mut Vec<Entry>, key: String, line: usize, value: Node) -> Resul
 fn merge(entries: &mut Vec<Entry>, line: usize, value: Node) -> Result<(), SyntaxError> {
     let sources = match value.value {
         Value::Map(entries) => vec![entries],
-        Value::List(items) => items.into_iter().filter_map(|item| if let Value::Map(entries) = item.value { Some(entries) } else { None }).collect(),
+        Value::List(items) => items
+            .into_iter()
+            .filter_map(|item| {
+                if let Value::Map(entries) = item.value {
+                    Some(entries)
+                } else {
+                    None
+                }
+            })
+            .collect(),
         Value::Scalar { .. } => return Err(Builder::error(line, "<< needs a map to merge")),
     };
     for entry in sources.into_iter().flatten() {
@@ -208,7 +287,9 @@ mod tests {
     #[test]
     fn keeps_lines_of_the_file() {
         let node = tree("a:\n  - x\n  - b: 2\n").unwrap().unwrap();
-        let Value::List(items) = &node.get("a").unwrap().value else { panic!("list") };
+        let Value::List(items) = &node.get("a").unwrap().value else {
+            panic!("list")
+        };
         assert_eq!((items[0].line, items[1].get("b").unwrap().line), (12, 13));
     }
 
@@ -241,9 +322,16 @@ mod tests {
 
     #[test]
     fn the_last_of_repeated_keys_wins_and_is_told() {
-        let parsed = parse(Chunk { line: 1, text: "a: 1\nb: 2\na: 3\n" }).unwrap();
+        let parsed = parse(Chunk {
+            line: 1,
+            text: "a: 1\nb: 2\na: 3\n",
+        })
+        .unwrap();
         assert_eq!(parsed.root.unwrap().to_json().to_string(), r#"{"a":3,"b":2}"#);
-        assert_eq!(parsed.repeated, [Builder::error(3, "the key \"a\" is given twice in one map (first on line 1)")]);
+        assert_eq!(
+            parsed.repeated,
+            [Builder::error(3, "the key \"a\" is given twice in one map (first on line 1)")]
+        );
     }
 
     #[test]
