@@ -106,7 +106,7 @@ impl Suite {
         assert_eq!(items.len(), reads.len(), "one answer per request");
         for (key, answer) in keys.iter().zip(&items) {
             assert_eq!((&answer.key, &answer.error), (key, &None), "answers come in order, a missing key is no error");
-            let wanted = (key != &keys[4]).then(|| key.as_bytes());
+            let wanted = (key != &keys[4]).then_some(key.as_bytes());
             assert_eq!(answer.item.as_ref().map(|item| item.data.as_ref()), wanted, "bulk get of {key}");
         }
         assert!(self.store.bulk_get(&[]).await.expect("empty bulk get").is_empty());

@@ -7,6 +7,7 @@
 mod error;
 mod metadata;
 mod name_resolution;
+mod process;
 mod pubsub;
 mod registry;
 mod secrets;
@@ -15,6 +16,7 @@ mod state;
 pub use error::{ComponentError, ErrorKind};
 pub use metadata::{InitContext, Metadata};
 pub use name_resolution::{NameResolver, Registration, ResolveRequest};
+pub use process::ProcessMark;
 pub use pubsub::{AckHandle, BulkEntryError, Delivery, Message, Outcome, PubSub, PubSubCapability, PublishRequest, SubscribeRequest};
 pub use registry::{Factory, Registry};
 pub use secrets::{SecretBundle, SecretStore};

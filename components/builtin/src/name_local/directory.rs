@@ -5,7 +5,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use pillion_contract::{ComponentError, ErrorKind, Registration};
+use pillion_contract::{ComponentError, ErrorKind, ProcessMark, Registration};
 use serde::{Deserialize, Serialize};
 
 /// A file that is no valid entry is deleted when it is older; a younger one may belong to a newer version at work.
@@ -17,7 +17,7 @@ const NAME_LIMIT: usize = 120;
 #[derive(Debug)]
 pub(super) struct Directory {
     root: PathBuf,
-    boot: String,
+    own: ProcessMark,
 }
 
 /// What one file says.
@@ -28,11 +28,8 @@ struct Entry {
     host: String,
     port: u16,
     http_port: u16,
-    pid: u32,
-    /// When the process started, in ticks since boot, so that a reused pid is noticed; 0 where the system does not tell.
-    started: u64,
-    /// The boot it happened in; empty where the system does not tell.
-    boot: String,
+    #[serde(flatten)]
+    process: ProcessMark,
 }
 
 /// An announced entry; dropping it removes the file.
@@ -47,8 +44,7 @@ impl Drop for EntryFile {
 
 impl Directory {
     pub(super) fn new(root: PathBuf) -> Self {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default();
-        Self { root, boot }
+        Self { root, own: ProcessMark::current() }
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -61,19 +57,16 @@ impl Directory {
 
     /// Writes the entry of this process in one step: readers see all of it or nothing.
     pub(super) fn announce(&self, registration: &Registration) -> Result<EntryFile, ComponentError> {
-        let pid = std::process::id();
         let entry = Entry {
             app_id: registration.app_id.clone(),
             namespace: registration.namespace.clone(),
             host: registration.host.clone(),
             port: registration.internal_port,
             http_port: registration.http_port,
-            pid,
-            started: start_time(pid).unwrap_or_default(),
-            boot: self.boot.clone(),
+            process: self.own.clone(),
         };
         let folder = self.folder(&registration.namespace, &registration.app_id);
-        let name = format!("{pid}-{}.json", registration.internal_port);
+        let name = format!("{}-{}.json", self.own.pid, registration.internal_port);
         let write = || -> io::Result<PathBuf> {
             fs::create_dir_all(&folder)?;
             let (draft, path) = (folder.join(format!(".{name}.new")), folder.join(&name));
@@ -112,22 +105,12 @@ impl Directory {
             }
             return None;
         };
-        if !self.is_alive(&entry) {
+        if !entry.process.is_alive(&self.own) {
             let _ = fs::remove_file(path); // somebody else was faster
             return None;
         }
         // Two ids may share a folder on a file system that ignores case.
         (entry.namespace == namespace && entry.app_id == app_id).then(|| join_host_port(&entry.host, entry.port))
-    }
-
-    fn is_alive(&self, entry: &Entry) -> bool {
-        if entry.boot != self.boot && !entry.boot.is_empty() && !self.boot.is_empty() {
-            return false;
-        }
-        match start_time(entry.pid) {
-            Some(started) => entry.started == 0 || entry.started == started,
-            None => process_exists(entry.pid) && start_time(std::process::id()).is_none(),
-        }
     }
 }
 
@@ -139,22 +122,6 @@ fn join_host_port(host: &str, port: u16) -> String {
 fn is_older_than(path: &Path, age: Duration) -> bool {
     let modified = fs::metadata(path).and_then(|metadata| metadata.modified());
     modified.is_ok_and(|at| at.elapsed().is_ok_and(|elapsed| elapsed > age))
-}
-
-/// Field 22 of `/proc/<pid>/stat`; `None` when there is no such process or no `/proc`.
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the command in parentheses and may hold anything, so count from the last parenthesis.
-    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    let state = fields.next()?;
-    let started = fields.nth(18)?.parse().ok()?;
-    // A zombie keeps its entry until its parent looks, but serves nobody.
-    (!matches!(state, "Z" | "X")).then_some(started)
-}
-
-fn process_exists(pid: u32) -> bool {
-    let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    pid.is_some_and(|pid| !matches!(rustix::process::test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
 }
 
 /// A folder name for any text: letters, digits, `-`, `_` and inner dots stay, the rest is percent-encoded; a long one is
@@ -201,15 +168,6 @@ mod tests {
         }
         let (long, other) = (file_name(&"x".repeat(5000)), file_name(&"x".repeat(5001)));
         assert!(long.len() < 200 && long != other, "{long}");
-    }
-
-    #[test]
-    fn a_process_is_known_by_its_start() {
-        let own = start_time(std::process::id()).unwrap();
-        assert!(own > 0);
-        assert!(process_exists(std::process::id()));
-        assert_eq!(start_time(u32::MAX), None);
-        assert!(!process_exists(u32::MAX));
     }
 
     #[test]
