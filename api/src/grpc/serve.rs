@@ -1,0 +1,88 @@
+//! Accepting connections and stopping without cutting calls off. *Source:* spec internals.md §7.3 for the keep-alive times.
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use hyper::server::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+
+use super::GrpcFront;
+
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
+/// The original's limit with its default `--read-buffer-size`.
+const HEADER_BYTES_MAX: u32 = 4 << 20;
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+impl GrpcFront {
+    /// Serves a TCP listener until cancelled, then lets the calls under way on its connections finish.
+    pub async fn serve(self, listener: TcpListener, cancel: CancellationToken) {
+        let accept = async || {
+            let (stream, _) = listener.accept().await?;
+            let _ = stream.set_nodelay(true); // only slower without it
+            Ok(stream)
+        };
+        self.accept(accept, cancel).await;
+    }
+
+    /// Serves a Unix socket, like [`Self::serve`]. The socket file is the caller's to remove.
+    pub async fn serve_unix(self, listener: UnixListener, cancel: CancellationToken) {
+        let accept = async || listener.accept().await.map(|(stream, _)| stream);
+        self.accept(accept, cancel).await;
+    }
+
+    async fn accept<S, F>(self, accept: impl Fn() -> F, cancel: CancellationToken)
+    where
+        F: Future<Output = io::Result<S>>,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        while let Some(accepted) = cancel.run_until_cancelled(accept()).await {
+            match accepted {
+                Ok(stream) => {
+                    let connection = self.clone().serve_connection(stream, cancel.clone());
+                    self.tasks.spawn(connection);
+                }
+                Err(error) => {
+                    self.log().warn(format_args!("cannot accept a connection on the gRPC API: {error}"));
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Serves one connection until its end; when cancelled, until the calls under way are answered.
+    pub async fn serve_connection<S>(self, stream: S, cancel: CancellationToken)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let log = self.log().clone();
+        let service = hyper::service::service_fn(move |request| self.clone().answer(request));
+        let connection = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(PING_INTERVAL)
+            .keep_alive_timeout(PING_TIMEOUT)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_header_list_size(HEADER_BYTES_MAX)
+            .serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = cancel.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            log.debug(format_args!("connection on the gRPC API ended: {error}"));
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! The front over a real socket, called with the generated client.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use parking_lot::Mutex;
+use pillion_contract::{ComponentError, ErrorKind, Metadata, NameResolver, Registration, ResolveRequest, SecretBundle, SecretStore};
+use pillion_core::error::ApiError;
+use pillion_core::log::Logger;
+use pillion_core::secret::Secret;
+use pillion_invocation::InvokerOptions;
+use pillion_invocation::endpoint::Endpoints;
+use pillion_proto::common::v1::http_extension::Verb;
+use pillion_proto::common::v1::{HttpExtension, InvokeRequest, StateItem};
+use pillion_proto::durabletask::task_hub_sidecar_service_client::TaskHubSidecarServiceClient;
+use pillion_proto::google::protobuf::Any;
+use pillion_proto::google::rpc;
+use pillion_proto::runtime::v1 as pb;
+use pillion_proto::runtime::v1::dapr_client::DaprClient;
+use pillion_resources::ApiRule;
+use pillion_runtime::app_channel::{AppChannel, AppHealth, HttpChannel, HttpChannelOptions, Protocol};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+use tonic::transport::{Channel, Endpoint};
+use tonic::{Code, Status};
+
+use super::*;
+use crate::runtime_info::{RuntimeMetadata, SubscriptionInfo};
+
+/// Remembers what it was told.
+#[derive(Default)]
+struct Sidecar {
+    attributes: Mutex<BTreeMap<String, String>>,
+    shutdowns: Mutex<Vec<bool>>,
+}
+
+impl RuntimeInfo for Sidecar {
+    fn app_id(&self) -> &str {
+        "app"
+    }
+
+    fn unready(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn outbound_ready(&self) -> bool {
+        true
+    }
+
+    fn metadata(&self) -> RuntimeMetadata {
+        let subscription = SubscriptionInfo { pubsub_name: "ps".into(), topic: "t".into(), kind: "STREAMING", ..Default::default() };
+        RuntimeMetadata {
+            id: "app".into(),
+            extended: self.attributes.lock().clone(),
+            subscriptions: vec![subscription],
+            ..Default::default()
+        }
+    }
+
+    fn set_attribute(&self, key: String, value: String) {
+        self.attributes.lock().insert(key, value);
+    }
+
+    fn shutdown(&self, force: bool) {
+        self.shutdowns.lock().push(force);
+    }
+}
+
+struct Nowhere;
+
+#[tonic::async_trait]
+impl NameResolver for Nowhere {
+    async fn register(&self, _: Registration) -> Result<(), ComponentError> {
+        Ok(())
+    }
+
+    async fn resolve(&self, request: &ResolveRequest) -> Result<Vec<String>, ComponentError> {
+        Err(ComponentError::new(ErrorKind::NotFound, format!("no app {}", request.app_id)))
+    }
+}
+
+struct OneSecret;
+
+#[tonic::async_trait]
+impl SecretStore for OneSecret {
+    async fn get(&self, name: &str, _: &BTreeMap<String, String>) -> Result<SecretBundle, ComponentError> {
+        Ok(BTreeMap::from([(name.to_owned(), "value".to_owned())]))
+    }
+
+    async fn bulk_get(&self, metadata: &BTreeMap<String, String>) -> Result<BTreeMap<String, SecretBundle>, ComponentError> {
+        Ok(BTreeMap::from([("one".to_owned(), self.get("one", metadata).await?)]))
+    }
+}
+
+#[derive(Default)]
+struct Published(Mutex<Vec<(PublishCall, Bytes)>>);
+
+#[tonic::async_trait]
+impl Publisher for Published {
+    async fn publish(&self, call: PublishCall, data: Bytes, _: String) -> Result<(), ApiError> {
+        self.0.lock().push((call, data));
+        Ok(())
+    }
+
+    async fn bulk_publish(&self, call: PublishCall, entries: Vec<BulkEntry>) -> Result<(), ApiError> {
+        self.0.lock().extend(entries.into_iter().map(|entry| (call.clone(), entry.data)));
+        Ok(())
+    }
+}
+
+/// An app that answers `/fail` with 404 and `no`, everything else with verb and path.
+async fn app() -> AppChannel {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answer = async |request: http::Request<Incoming>| {
+        let fails = request.uri().path() == "/fail";
+        let body = if fails { "no".to_owned() } else { format!("{} {}", request.method(), request.uri()) };
+        let response = http::Response::builder().status(if fails { 404 } else { 200 }).header("x-app", "yes").header("content-type", "text/plain");
+        Ok::<_, Infallible>(response.body(body).unwrap())
+    };
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let service = hyper::service::service_fn(answer);
+            tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+        }
+    });
+    let options = HttpChannelOptions {
+        host: "127.0.0.1".into(),
+        port,
+        protocol: Protocol::Http1,
+        max_concurrency: 0,
+        api_token: None,
+        header_limit: 4096,
+    };
+    AppChannel::Http(Arc::new(HttpChannel::new(&options, AppHealth::new(true)).unwrap()))
+}
+
+struct Fixture {
+    channel: Channel,
+    address: SocketAddr,
+    front: GrpcFront,
+    sidecar: Arc<Sidecar>,
+    published: Arc<Published>,
+    cancel: CancellationToken,
+    server: tokio::task::JoinHandle<()>,
+}
+
+impl Fixture {
+    fn client(&self) -> DaprClient<Channel> {
+        DaprClient::new(self.channel.clone())
+    }
+}
+
+async fn fixture(api_token: Option<&str>, rules: ApiRules) -> Fixture {
+    let sidecar = Arc::new(Sidecar::default());
+    let published = Arc::new(Published::default());
+    let options = InvokerOptions {
+        app_id: "app".into(),
+        namespace: "default".into(),
+        host_address: String::new(),
+        host_name: String::new(),
+        max_body_bytes: 1 << 20,
+    };
+    let invoker = Invoker::new(options, Arc::new(Nowhere), Endpoints::default(), Logger::silent());
+    invoker.set_app_channel(Some(app().await));
+    let state = StateStores::new("app", None);
+    let context = pillion_contract::InitContext {
+        name: "store".into(),
+        component_type: "state.in-memory".into(),
+        version: "v1".into(),
+        metadata: Metadata::default(),
+        app_id: "app".into(),
+        namespace: "default".into(),
+        data_dir: std::env::temp_dir(),
+        log: Logger::silent(),
+        cancel: CancellationToken::new(),
+    };
+    state.add("store", pillion_builtin::state_in_memory::create(context).await.unwrap(), &Metadata::default()).unwrap();
+    let secrets = SecretStores::default();
+    secrets.add("vault", Arc::new(OneSecret));
+    let api = GrpcApi {
+        info: sidecar.clone(),
+        invoker: Arc::new(invoker),
+        state: Arc::new(state),
+        secrets: Arc::new(secrets),
+        publisher: Some(published.clone()),
+        max_body_bytes: 1 << 20,
+    };
+    let options = FrontOptions {
+        api_token: api_token.map(|token| Secret::new(token.to_owned())),
+        rules,
+        max_body_bytes: 1 << 20,
+        log: Logger::silent(),
+    };
+    let front = GrpcFront::new(api, options);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let cancel = CancellationToken::new();
+    let server = tokio::spawn(front.clone().serve(listener, cancel.clone()));
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    Fixture { channel, address, front, sidecar, published, cancel, server }
+}
+
+fn item(key: &str, value: &'static [u8]) -> StateItem {
+    StateItem { key: key.into(), value: Bytes::from_static(value), ..Default::default() }
+}
+
+fn info(status: &Status) -> rpc::ErrorInfo {
+    let found = status::details_of(status).iter().find_map(|any| any.to_message::<rpc::ErrorInfo>().unwrap());
+    found.expect("an ErrorInfo")
+}
+
+fn invoke(id: &str, method: &str) -> pb::InvokeServiceRequest {
+    let message = InvokeRequest {
+        method: method.into(),
+        data: Some(Any { type_url: String::new(), value: Bytes::from_static(b"x") }),
+        content_type: "text/plain".into(),
+        http_extension: Some(HttpExtension { verb: Verb::Put.into(), querystring: "q=1".into() }),
+    };
+    pb::InvokeServiceRequest { id: id.into(), message: Some(message) }
+}
+
+#[tokio::test]
+async fn state_goes_in_and_out() {
+    let mut client = fixture(None, ApiRules::default()).await.client();
+    let states = vec![item("a", b"1"), item("b", b"2")];
+    client.save_state(pb::SaveStateRequest { store_name: "store".into(), states }).await.unwrap();
+    let get = |key: &str| pb::GetStateRequest { store_name: "store".into(), key: key.into(), ..Default::default() };
+    let found = client.get_state(get("a")).await.unwrap().into_inner();
+    assert_eq!(found.data, "1");
+    assert!(!found.etag.is_empty());
+    assert_eq!(client.get_state(get("none")).await.unwrap().into_inner(), pb::GetStateResponse::default());
+
+    let bulk = pb::GetBulkStateRequest { store_name: "store".into(), keys: vec!["b".into(), "none".into()], ..Default::default() };
+    let items = client.get_bulk_state(bulk).await.unwrap().into_inner().items;
+    assert_eq!((items[0].key.as_str(), &items[0].data[..], items[1].key.as_str(), &items[1].data[..]), ("b", &b"2"[..], "none", &b""[..]));
+
+    let step = |kind: &str, item| pb::TransactionalStateOperation { operation_type: kind.into(), request: Some(item) };
+    let operations = vec![step("upsert", item("c", b"3")), step("delete", item("a", b""))];
+    client.execute_state_transaction(pb::ExecuteStateTransactionRequest { store_name: "store".into(), operations, ..Default::default() }).await.unwrap();
+    assert_eq!(client.get_state(get("c")).await.unwrap().into_inner().data, "3");
+    assert!(client.get_state(get("a")).await.unwrap().into_inner().data.is_empty());
+
+    client.delete_bulk_state(pb::DeleteBulkStateRequest { store_name: "store".into(), states: vec![item("b", b""), item("c", b"")] }).await.unwrap();
+    assert!(client.get_state(get("c")).await.unwrap().into_inner().data.is_empty());
+}
+
+#[tokio::test]
+async fn state_errors_have_their_grpc_form() {
+    let mut client = fixture(None, ApiRules::default()).await.client();
+    let get = |store: &str, key: &str| pb::GetStateRequest { store_name: store.into(), key: key.into(), ..Default::default() };
+    let status = client.get_state(get("other", "a")).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "state store other is not found"));
+    assert_eq!((info(&status).reason.as_str(), info(&status).metadata.len()), ("DAPR_STATE_NOT_FOUND", 0));
+
+    let status = client.get_state(get("store", "a||b")).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "input key/keyPrefix 'a||b' can't contain '||'"));
+
+    let save = |item| pb::SaveStateRequest { store_name: "store".into(), states: vec![item] };
+    let status = client.save_state(save(item("", b"1"))).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "state key cannot be empty"));
+
+    let etag = Some(pillion_proto::common::v1::Etag { value: "stale".into() });
+    let status = client.save_state(save(StateItem { etag, ..item("a", b"1") })).await.unwrap_err();
+    assert_eq!((status.code(), info(&status).reason.as_str()), (Code::Aborted, "ERR_STATE_SAVE"));
+
+    let operations = vec![pb::TransactionalStateOperation { operation_type: "replace".into(), request: None }];
+    let transaction = pb::ExecuteStateTransactionRequest { store_name: "store".into(), operations, ..Default::default() };
+    let status = client.execute_state_transaction(transaction).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unimplemented, "operation type replace not supported"));
+}
+
+#[tokio::test]
+async fn an_http_app_is_called_and_its_status_comes_back() {
+    let mut client = fixture(None, ApiRules::default()).await.client();
+    let response = client.invoke_service(invoke("app", "a/b")).await.unwrap();
+    assert_eq!(response.metadata().get("dapr-http-status").unwrap(), "200");
+    assert_eq!(response.metadata().get("x-app").unwrap(), "yes");
+    assert_eq!(response.metadata().get("dapr-content-type").unwrap(), "text/plain");
+    let message = response.into_inner();
+    assert_eq!((&message.data.unwrap().value[..], message.content_type.as_str()), (&b"PUT /a/b?q=1"[..], "text/plain"));
+
+    let status = client.invoke_service(invoke("app", "fail")).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::NotFound, "Not Found"));
+    assert_eq!(info(&status).metadata["http.error_message"], "no");
+    assert_eq!(status.metadata().get("dapr-http-status").unwrap(), "404");
+
+    let status = client.invoke_service(invoke("other", "a")).await.unwrap_err();
+    assert_eq!(status.code(), Code::Internal);
+    assert!(status.message().starts_with("failed to invoke, id: other, err: "), "{status}");
+}
+
+#[tokio::test]
+async fn secrets_metadata_and_shutdown() {
+    let fixture = fixture(None, ApiRules::default()).await;
+    let mut client = fixture.client();
+    let secret = client.get_secret(pb::GetSecretRequest { store_name: "vault".into(), key: "k".into(), ..Default::default() }).await.unwrap();
+    assert_eq!(secret.into_inner().data["k"], "value");
+    let all = client.get_bulk_secret(pb::GetBulkSecretRequest { store_name: "vault".into(), ..Default::default() }).await.unwrap();
+    assert_eq!(all.into_inner().data["one"].secrets["one"], "value");
+    let status = client.get_secret(pb::GetSecretRequest { store_name: "none".into(), ..Default::default() }).await.unwrap_err();
+    assert_eq!((status.code(), status.details().len()), (Code::InvalidArgument, 0));
+
+    client.set_metadata(pb::SetMetadataRequest { key: "k".into(), value: "v".into() }).await.unwrap();
+    let metadata = client.get_metadata(pb::GetMetadataRequest {}).await.unwrap().into_inner();
+    assert_eq!((metadata.id.as_str(), metadata.extended_metadata["k"].as_str()), ("app", "v"));
+    assert_eq!(metadata.subscriptions[0].r#type(), pb::PubsubSubscriptionType::Streaming);
+
+    client.shutdown(pb::ShutdownRequest {}).await.unwrap();
+    let mut forced = tonic::Request::new(pb::ShutdownRequest {});
+    forced.metadata_mut().insert("dapr-force-shutdown", "True".parse().unwrap());
+    client.shutdown(forced).await.unwrap();
+    assert_eq!(*fixture.sidecar.shutdowns.lock(), [false, true]);
+}
+
+#[tokio::test]
+async fn events_reach_the_publisher_with_their_trace() {
+    let fixture = fixture(None, ApiRules::default()).await;
+    let mut client = fixture.client();
+    let event = pb::PublishEventRequest { pubsub_name: "ps".into(), topic: "t".into(), data: Bytes::from_static(b"e"), ..Default::default() };
+    let mut request = tonic::Request::new(event);
+    request.metadata_mut().insert("traceparent", "00-1-2-01".parse().unwrap());
+    client.publish_event(request).await.unwrap();
+    let entries = vec![pb::BulkPublishRequestEntry { entry_id: "1".into(), event: Bytes::from_static(b"f"), ..Default::default() }];
+    let bulk = pb::BulkPublishRequest { pubsub_name: "ps".into(), topic: "t".into(), entries, ..Default::default() };
+    client.bulk_publish_event(bulk.clone()).await.unwrap();
+    client.bulk_publish_event_alpha1(bulk).await.unwrap();
+    let published = fixture.published.0.lock();
+    assert_eq!(published.iter().map(|(_, data)| &data[..]).collect::<Vec<_>>(), [&b"e"[..], b"f", b"f"]);
+    assert_eq!(published[0].0.trace_parent.as_deref(), Some("00-1-2-01"));
+}
+
+#[tokio::test]
+async fn the_token_is_required_when_there_is_one() {
+    let fixture = fixture(Some("secret"), ApiRules::default()).await;
+    let mut client = fixture.client();
+    let status = client.get_metadata(pb::GetMetadataRequest {}).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "Unauthorized"));
+    assert_eq!(info(&status).metadata["http.error_message"], "missing api token in request metadata");
+    for (token, answers) in [("wrong", false), ("secret", true)] {
+        let mut request = tonic::Request::new(pb::GetMetadataRequest {});
+        request.metadata_mut().insert("dapr-api-token", token.parse().unwrap());
+        assert_eq!(client.get_metadata(request).await.is_ok(), answers, "{token}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_denied_or_not_built_is_unimplemented() {
+    let denied = ApiRule { name: "metadata".into(), version: "v1".into(), protocol: "grpc".into() };
+    let fixture = fixture(None, ApiRules::new(&[], &[denied])).await;
+    let mut client = fixture.client();
+    let status = client.get_metadata(pb::GetMetadataRequest {}).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unimplemented, "Not Implemented"));
+    assert_eq!(info(&status).metadata["http.error_message"], "requested endpoint is not available");
+
+    let status = client.invoke_binding(pb::InvokeBindingRequest::default()).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unimplemented, "dapr.proto.runtime.v1.Dapr/InvokeBinding is not implemented"));
+    let status = TaskHubSidecarServiceClient::new(fixture.channel.clone()).hello(()).await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unimplemented, "TaskHubSidecarService/Hello is not implemented"));
+}
+
+#[tokio::test]
+async fn a_foreign_service_needs_an_app_id() {
+    let fixture = fixture(None, ApiRules::default()).await;
+    let mut foreign = pillion_proto::runtime::v1::app_callback_client::AppCallbackClient::new(fixture.channel.clone());
+    let status = foreign.list_topic_subscriptions(()).await.unwrap_err();
+    let text = "failed to proxy request: required metadata dapr-callee-app-id or dapr-app-id not found";
+    assert_eq!((status.code(), status.message()), (Code::Unknown, text));
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_refused() {
+    let mut client = fixture(None, ApiRules::default()).await.client();
+    let big = StateItem { key: "k".into(), value: Bytes::from(vec![0; (1 << 20) + 1]), ..Default::default() };
+    let status = client.save_state(pb::SaveStateRequest { store_name: "store".into(), states: vec![big] }).await.unwrap_err();
+    assert_eq!(status.code(), Code::OutOfRange);
+}
+
+#[tokio::test]
+async fn a_unix_socket_is_served_too() {
+    let fixture = fixture(None, ApiRules::default()).await;
+    let path = std::env::temp_dir().join(format!("pillion-api-{}-grpc.socket", std::process::id()));
+    let listener = UnixListener::bind(&path).unwrap();
+    let server = tokio::spawn(fixture.front.clone().serve_unix(listener, fixture.cancel.clone()));
+    let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let mut stream = Some(TokioIo::new(stream));
+    let connector = move |_: http::Uri| std::future::ready(stream.take().ok_or_else(|| std::io::Error::other("one connection only")));
+    let channel = Endpoint::from_static("http://socket").connect_with_connector(ServiceFn(connector)).await.unwrap();
+    assert_eq!(DaprClient::new(channel).get_metadata(pb::GetMetadataRequest {}).await.unwrap().into_inner().id, "app");
+    fixture.cancel.cancel();
+    server.await.unwrap();
+}
+
+#[tokio::test]
+async fn stopping_closes_the_listener_and_ends_connections() {
+    let fixture = fixture(None, ApiRules::default()).await;
+    fixture.client().get_metadata(pb::GetMetadataRequest {}).await.unwrap();
+    fixture.cancel.cancel();
+    fixture.server.await.unwrap();
+    assert!(tokio::net::TcpStream::connect(fixture.address).await.is_err());
+}
+
+/// A connector made of a function.
+struct ServiceFn<F>(F);
+
+impl<F, O> tower_service::Service<http::Uri> for ServiceFn<F>
+where
+    F: FnMut(http::Uri) -> O,
+    O: Future<Output = std::io::Result<TokioIo<tokio::net::UnixStream>>>,
+{
+    type Response = TokioIo<tokio::net::UnixStream>;
+    type Error = std::io::Error;
+    type Future = O;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: http::Uri) -> O {
+        (self.0)(uri)
+    }
+}

@@ -1,0 +1,112 @@
+//! Responses of the HTTP front.
+
+use std::collections::BTreeMap;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use pillion_core::error::{ApiError, ErrorDetail};
+use pillion_runtime::body::Body;
+use serde_json::{Map, Value, json};
+
+/// A response of the front.
+pub(crate) type HttpResponse = Response<Body>;
+
+/// No content.
+pub(crate) fn no_content() -> HttpResponse {
+    status(StatusCode::NO_CONTENT, Body::empty())
+}
+
+/// JSON bytes with a status.
+pub(crate) fn json_bytes(code: u16, body: impl Into<Body>) -> HttpResponse {
+    let mut response = status(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), body.into());
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A JSON value with status 200.
+pub(crate) fn json(value: &Value) -> HttpResponse {
+    json_bytes(200, Body::full(value.to_string()))
+}
+
+/// Plain text, for the few answers that are not JSON.
+pub(crate) fn text(code: u16, message: &str) -> HttpResponse {
+    let mut response = status(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Body::full(message.to_owned()));
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    response
+}
+
+/// An error as the body of spec errors.md §1.
+pub(crate) fn error(error: &ApiError) -> HttpResponse {
+    let mut body = Map::new();
+    body.insert("errorCode".into(), error.spec.code.into());
+    body.insert("message".into(), error.message.as_str().into());
+    if !error.details.is_empty() && !error.spec.reason.is_empty() {
+        body.insert("details".into(), error.details.iter().map(detail).collect());
+    }
+    json_bytes(error.http, Body::full(Value::Object(body).to_string()))
+}
+
+/// Adds `metadata.<key>` headers; pairs that are no header are left out.
+pub(crate) fn add_metadata(response: &mut HttpResponse, metadata: &BTreeMap<String, String>) {
+    for (key, value) in metadata {
+        let name = HeaderName::from_bytes(format!("metadata.{key}").as_bytes());
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+            response.headers_mut().insert(name, value);
+        }
+    }
+}
+
+fn status(code: StatusCode, body: Body) -> HttpResponse {
+    let mut response = Response::new(body);
+    *response.status_mut() = code;
+    response
+}
+
+fn detail(detail: &ErrorDetail) -> Value {
+    const PREFIX: &str = "type.googleapis.com/google.rpc.";
+    match detail {
+        ErrorDetail::ErrorInfo { reason, metadata } => {
+            json!({"@type": format!("{PREFIX}ErrorInfo"), "reason": reason, "domain": "dapr.io", "metadata": metadata})
+        }
+        ErrorDetail::ResourceInfo { resource_type, resource_name, owner, description } => json!({
+            "@type": format!("{PREFIX}ResourceInfo"), "resource_type": resource_type, "resource_name": resource_name,
+            "owner": owner, "description": description,
+        }),
+        ErrorDetail::BadRequest(violations) => {
+            let violations: Vec<Value> =
+                violations.iter().map(|(field, description)| json!({"field": field, "description": description})).collect();
+            json!({"@type": format!("{PREFIX}BadRequest"), "field_violations": violations})
+        }
+        ErrorDetail::Help(links) => {
+            let links: Vec<Value> = links.iter().map(|(description, url)| json!({"description": description, "url": url})).collect();
+            json!({"@type": format!("{PREFIX}Help"), "links": links})
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use pillion_core::error::table;
+
+    async fn body(response: HttpResponse) -> Value {
+        serde_json::from_slice(&response.into_body().collect(0).await.unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn legacy_errors_have_no_details() {
+        let response = error(&ApiError::new(&table::BAD_REQUEST, "no").info(&[]));
+        assert_eq!(response.status(), 400);
+        assert_eq!(body(response).await, json!({"errorCode": "ERR_BAD_REQUEST", "message": "no"}));
+    }
+
+    #[tokio::test]
+    async fn rich_errors_list_their_details_in_order() {
+        let response = error(&ApiError::new(&table::PUBSUB_FORBIDDEN, "no").resource("pubsub", "bus").info(&[("topic", "t")]));
+        assert_eq!(response.status(), 403);
+        let body = body(response).await;
+        assert_eq!(body["details"][0]["resource_name"], "bus");
+        assert_eq!(body["details"][1]["reason"], "DAPR_PUBSUB_FORBIDDEN");
+        assert_eq!(body["details"][1]["metadata"]["topic"], "t");
+    }
+}
