@@ -10,6 +10,7 @@ mod check;
 mod configuration;
 mod decode;
 mod distance;
+mod document;
 mod finding;
 mod load;
 mod manifest;
@@ -21,8 +22,10 @@ mod values;
 mod yaml;
 
 pub use configuration::{expand_environment, load_configuration};
+pub use document::read_document;
 pub use finding::{Finding, Severity};
 pub use load::{LoadOptions, Loaded, load_directories};
 pub use types::*;
 pub use validate::{validate_path, validate_text};
 pub use values::{TemplateContext, env_allowed, expand_templates, references, resolve};
+pub use yaml::{Entry, Node, Scalar, Value};

@@ -5,25 +5,29 @@
 mod scalar;
 mod tree;
 
-pub(crate) use scalar::Scalar;
+pub use scalar::Scalar;
 pub(crate) use tree::parse;
 
 /// A value and the line it starts on.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Node {
+pub struct Node {
     /// 1-based line in the file.
-    pub(crate) line: usize,
-    pub(crate) value: Value,
+    pub line: usize,
+    /// What it holds.
+    pub value: Value,
 }
 
 /// What a node holds.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) enum Value {
+pub enum Value {
     /// A scalar with its text as written.
     Scalar {
+        /// What a plain scalar means; quoted ones are text.
         resolved: Scalar,
+        /// As written, without quotes.
         text: String,
     },
+    /// Items in order.
     List(Vec<Node>),
     /// Entries in order; keys are unique.
     Map(Vec<Entry>),
@@ -31,10 +35,13 @@ pub(crate) enum Value {
 
 /// A key of a map with its value.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Entry {
-    pub(crate) key: String,
-    pub(crate) line: usize,
-    pub(crate) value: Node,
+pub struct Entry {
+    /// As text, whatever its kind.
+    pub key: String,
+    /// 1-based line in the file.
+    pub line: usize,
+    /// What stands behind the colon.
+    pub value: Node,
 }
 
 /// Text that is not YAML.
@@ -55,7 +62,8 @@ impl Node {
     }
 
     /// Whether this is an absent or empty value.
-    pub(crate) fn is_null(&self) -> bool {
+    #[must_use]
+    pub fn is_null(&self) -> bool {
         matches!(
             self.value,
             Value::Scalar {
@@ -66,7 +74,8 @@ impl Node {
     }
 
     /// What this is, for messages: `a list`, `the text "x"`.
-    pub(crate) fn describe(&self) -> String {
+    #[must_use]
+    pub fn describe(&self) -> String {
         match &self.value {
             Value::List(_) => "a list".to_owned(),
             Value::Map(_) => "a map".to_owned(),

@@ -6,11 +6,16 @@ use serde_json::{Number, Value};
 
 /// The meaning of a scalar; text keeps its characters beside it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Scalar {
+pub enum Scalar {
+    /// Empty, `~` or `null`.
     Null,
+    /// One of the YAML 1.1 words.
     Bool(bool),
+    /// A whole number.
     Integer(i128),
+    /// Any other finite number.
     Float(f64),
+    /// Everything else.
     Text,
 }
 
