@@ -1,1 +1,24 @@
-fn main() {}
+//! The one binary. It answers as `daprd` or as the CLI, by the name it is called with or by its first argument.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use mimalloc::MiMalloc;
+
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args();
+    let called = arguments.next().unwrap_or_default();
+    let mut arguments: Vec<String> = arguments.collect();
+    let name = Path::new(&called).file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if name == "daprd" {
+        return pillion_sidecar::daprd::main(&arguments, &pillion_catalog::registry());
+    }
+    if arguments.first().is_some_and(|first| first == "daprd") {
+        arguments.remove(0);
+        return pillion_sidecar::daprd::main(&arguments, &pillion_catalog::registry());
+    }
+    pillion_cli::main(arguments)
+}

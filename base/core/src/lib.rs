@@ -9,3 +9,6 @@ pub mod flags;
 pub mod log;
 pub mod quantity;
 pub mod secret;
+
+/// The version of Dapr whose wire this system speaks; clients read it as the runtime version.
+pub const DAPR_VERSION: &str = "1.18.3";

@@ -42,7 +42,8 @@ impl Level {
         }
     }
 
-    fn name(self) -> &'static str {
+    /// The word of the log lines.
+    pub fn name(self) -> &'static str {
         match self {
             Self::Debug => "debug",
             Self::Info => "info",

@@ -1,0 +1,177 @@
+//! The app's side of a sidecar's life: wait for it, watch its health, ask what it wants, feed it.
+//!
+//! *Source:* spec app_channel.md §2 for the order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use pillion_building_blocks::pubsub::{Subscriptions, app_sink, ask_app};
+use pillion_core::log::Logger;
+use pillion_runtime::app_channel::{
+    AppChannel, AppHealth, GrpcChannel, HealthOptions, HttpChannel, HttpChannelOptions, Protocol,
+};
+use pillion_runtime::resiliency::{BuiltIn, Policies};
+use tokio::net::TcpStream;
+use tokio_util::sync::CancellationToken;
+
+use crate::environment::Environment;
+use crate::health::Readiness;
+use crate::options::{AppProtocol, Options};
+
+const CONNECT_INTERVAL: Duration = Duration::from_millis(100);
+/// Connects during the first moments, when an app that starts together with its sidecar is about to come up.
+const EAGER_INTERVAL: Duration = Duration::from_millis(10);
+const EAGER_ATTEMPTS: u32 = 100;
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
+/// Attempts between two lines about a missing app, about ten seconds.
+const ATTEMPTS_PER_LINE: u32 = 100;
+
+/// Makes the channel to the app; connects on first use.
+///
+/// # Errors
+/// A text that names the flag that cannot be used.
+pub(crate) fn channel(options: &Options, port: u16, environment: &Environment, health: AppHealth) -> Result<AppChannel, String> {
+    let token = environment.non_empty("APP_API_TOKEN").map(|token| pillion_core::secret::Secret::new(token.to_owned()));
+    let host = &options.app_channel_address;
+    let protocol = match options.app_protocol {
+        AppProtocol::Http => Protocol::Http1,
+        AppProtocol::Https => Protocol::HttpsUnverified,
+        AppProtocol::H2c => Protocol::H2c,
+        AppProtocol::Grpc => {
+            let channel = GrpcChannel::new(host, port, options.app_max_concurrency, token.as_ref(), options.max_body_bytes, health)?;
+            return Ok(AppChannel::Grpc(Arc::new(channel)));
+        }
+        AppProtocol::Grpcs => return Err("--app-protocol: grpcs is not supported by this version yet; use grpc".to_owned()),
+    };
+    let options = HttpChannelOptions {
+        host: host.clone(),
+        port,
+        protocol,
+        max_concurrency: options.app_max_concurrency,
+        api_token: token,
+        header_limit: options.read_buffer_bytes,
+    };
+    Ok(AppChannel::Http(Arc::new(HttpChannel::new(&options, health)?)))
+}
+
+/// What accompanies the app from its first connection to the end of the sidecar.
+pub(crate) struct AppLife {
+    pub(crate) app_id: String,
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    pub(crate) protocol: AppProtocol,
+    pub(crate) channel: AppChannel,
+    pub(crate) health: AppHealth,
+    pub(crate) probes: Option<HealthOptions>,
+    pub(crate) ask_config: bool,
+    pub(crate) ask_subscriptions: bool,
+    pub(crate) has_pubsub: bool,
+    pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) policies: Arc<Policies>,
+    /// Time messages under way get when the app becomes unhealthy.
+    pub(crate) drain: Duration,
+    pub(crate) log: Logger,
+    /// The end of the sidecar has begun: nothing is started any more.
+    pub(crate) closing: CancellationToken,
+}
+
+impl AppLife {
+    /// Runs until the sidecar closes. `found` is called once the app answers and what it asked for runs, or, with health
+    /// checks, once the app listens.
+    pub(crate) async fn run(self, found: impl FnOnce()) {
+        let closing = self.closing.clone();
+        let Some(()) = closing.run_until_cancelled(self.wait()).await else { return };
+        let Some(probes) = self.probes.clone() else {
+            closing.run_until_cancelled(self.become_healthy(true)).await;
+            found();
+            return;
+        };
+        found();
+        let mut changes = self.health.subscribe();
+        let checks = self.health.clone().run(self.channel.clone(), probes, self.log.scope("dapr.apphealth"), closing.clone());
+        let follow = async {
+            let mut first = true;
+            loop {
+                if *changes.borrow_and_update() {
+                    self.become_healthy(std::mem::take(&mut first)).await;
+                } else {
+                    self.subscriptions.stop(self.drain).await;
+                }
+                if changes.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        closing.run_until_cancelled(async { tokio::join!(checks, follow) }).await;
+    }
+
+    /// Waits until the app's port accepts connections.
+    async fn wait(&self) {
+        let (port, protocol) = (self.port, self.protocol.name());
+        self.log.info(format_args!(
+            "application protocol: {protocol}. waiting on port {port}.  This will block until the app is listening on that port."
+        ));
+        let mut attempts = 0u32;
+        loop {
+            let connection = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((self.host.as_str(), port))).await;
+            if matches!(connection, Ok(Ok(_))) {
+                break;
+            }
+            attempts += 1;
+            let pause = if attempts < EAGER_ATTEMPTS { EAGER_INTERVAL } else { CONNECT_INTERVAL };
+            tokio::time::sleep(pause).await;
+            if attempts.is_multiple_of(ATTEMPTS_PER_LINE) && attempts >= EAGER_ATTEMPTS * 2 {
+                self.log.info(format_args!("waiting for application to listen on port {port}"));
+            }
+        }
+        self.log.info(format_args!("application discovered on port {port}"));
+    }
+
+    /// Starts what feeds the app; the first time it is asked what it wants before.
+    async fn become_healthy(&self, first: bool) {
+        if first {
+            self.load_configuration().await;
+            self.load_subscriptions().await;
+        }
+        if !self.closing.is_cancelled() {
+            self.subscriptions.start(app_sink(self.channel.clone(), &self.log)).await;
+        }
+    }
+
+    async fn load_configuration(&self) {
+        if !self.ask_config {
+            self.log.warn("Skipping programmatic dapr configuration loading (see 'disable-init-endpoints' flag/annotation)");
+            return;
+        }
+        let AppChannel::Http(channel) = &self.channel else { return };
+        match channel.get("/dapr/config", &self.app_id).await {
+            Ok(response) if response.status() == http::StatusCode::OK => self.log.info("Application configuration loaded"),
+            Ok(response) => self.log.debug(format_args!("the app has no configuration: GET /dapr/config answered {}", response.status())),
+            Err(error) => self.log.debug(format_args!("the app has no configuration: GET /dapr/config failed: {error}")),
+        }
+    }
+
+    async fn load_subscriptions(&self) {
+        if !self.has_pubsub {
+            return;
+        }
+        if !self.ask_subscriptions {
+            self.log.warn("Skipping programmatic subscription loading (see 'disable-init-endpoints' flag/annotation)");
+            return;
+        }
+        let policy = self.policies.built_in(BuiltIn::InitializationRetries);
+        match ask_app(&self.channel, &self.app_id, &policy, &self.log).await {
+            Ok(subscriptions) => self.subscriptions.set_programmatic(subscriptions),
+            Err(problem) => self.log.warn(format_args!("failed to subscribe to topics: {problem}")),
+        }
+    }
+}
+
+/// The target of the readiness that stands for the app and everything before it.
+pub(crate) const RUNTIME: &str = "runtime";
+
+/// Marks the sidecar ready, with the line tools wait for.
+pub(crate) fn announce_ready(readiness: &Readiness, started: std::time::Instant, log: &Logger) {
+    log.info(format_args!("dapr initialized. Status: Running. Init Elapsed {}ms", started.elapsed().as_millis()));
+    readiness.ready(RUNTIME);
+}

@@ -1,0 +1,159 @@
+//! Opens the ports of a sidecar before anything else starts, so that a taken port is told at once and no component's
+//! outgoing connection can take one of them.
+
+use std::io;
+use std::net::TcpListener as StdListener;
+use std::path::{Path, PathBuf};
+
+use pillion_core::log::Logger;
+use tokio::net::{TcpListener, UnixListener};
+
+use crate::environment::Environment;
+use crate::options::Options;
+
+/// All open sockets of a sidecar.
+pub(crate) struct Listeners {
+    pub(crate) http: Vec<Endpoint>,
+    pub(crate) grpc: Vec<Endpoint>,
+    pub(crate) internal: TcpListener,
+    pub(crate) public: Option<TcpListener>,
+    pub(crate) metrics: Option<TcpListener>,
+}
+
+/// Where an API is served.
+pub(crate) enum Endpoint {
+    Tcp(TcpListener),
+    Unix(UnixListener, SocketFile),
+}
+
+/// The file of a Unix socket; dropping it removes the file.
+pub(crate) struct SocketFile(PathBuf);
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0); // already gone is as good
+    }
+}
+
+impl Listeners {
+    /// Opens everything the options ask for.
+    ///
+    /// # Errors
+    /// A text that names the server, the address, the reason and the flag to change.
+    pub(crate) fn open(options: &Options, environment: &Environment, log: &Logger) -> Result<Self, String> {
+        let http = api(options, "http", "--dapr-http-port", options.http_port, log).map_err(|problem| format!("failed to start HTTP server: {problem}"))?;
+        let grpc = api(options, "grpc", "--dapr-grpc-port", options.grpc_port, log)
+            .map_err(|problem| format!("failed to start API gRPC server: {problem}"))?;
+        let internal = internal(options, environment).map_err(|problem| format!("failed to start internal gRPC server: {problem}"))?;
+        let one = |what: &str, flag: &str, address: &str, port: Option<u16>| {
+            port.map(|port| listen(address, port).map_err(|error| format!("failed to start {what} server: {}", refused(address, port, flag, &error))))
+                .transpose()
+        };
+        let public = one("public HTTP", "--dapr-public-port", &options.public_listen_address, options.public_port)?;
+        let metrics = one("metrics", "--metrics-port", &options.metrics_listen_address, options.metrics_port)?;
+        Ok(Self { http, grpc, internal, public, metrics })
+    }
+}
+
+/// The sockets of one API: a Unix socket, or one port on each listen address. An address that cannot be used is skipped as
+/// long as another can.
+fn api(options: &Options, name: &str, flag: &str, port: u16, log: &Logger) -> Result<Vec<Endpoint>, String> {
+    if let Some(dir) = &options.unix_socket_dir {
+        let path = dir.join(format!("dapr-{}-{name}.socket", options.app_id));
+        let endpoint = unix(&path).map_err(|error| format!("cannot listen on {}: {error}; --unix-domain-socket names a directory this user can write", path.display()))?;
+        return Ok(vec![endpoint]);
+    }
+    let mut endpoints = Vec::new();
+    let mut problems = Vec::new();
+    for address in &options.listen_addresses {
+        match listen(address, port) {
+            Ok(listener) => endpoints.push(Endpoint::Tcp(listener)),
+            Err(error) => {
+                let problem = refused(address, port, flag, &error);
+                log.debug(format_args!("Failed to listen: {problem}"));
+                problems.push(problem);
+            }
+        }
+    }
+    if endpoints.is_empty() { Err(format!("could not listen on any endpoint: {}", problems.join(", "))) } else { Ok(endpoints) }
+}
+
+fn internal(options: &Options, environment: &Environment) -> Result<TcpListener, String> {
+    let address = &options.internal_listen_address;
+    let flag = "--dapr-internal-grpc-port";
+    if let Some(port) = options.internal_port {
+        return listen(address, port).map_err(|error| format!("could not listen on any endpoint: {}", refused(address, port, flag, &error)));
+    }
+    let stable = environment.stable_port(&options.app_id);
+    listen(address, stable).or_else(|_| listen(address, 0)).map_err(|error| format!("could not listen on any endpoint: {}", refused(address, 0, flag, &error)))
+}
+
+fn unix(path: &Path) -> io::Result<Endpoint> {
+    // A socket of a sidecar that was killed refuses connections and may be replaced; one that answers may not.
+    if path.exists() {
+        if std::os::unix::net::UnixStream::connect(path).is_ok() {
+            return Err(io::Error::new(io::ErrorKind::AddrInUse, "another sidecar serves it"));
+        }
+        std::fs::remove_file(path)?;
+    }
+    let listener = UnixListener::bind(path)?;
+    Ok(Endpoint::Unix(listener, SocketFile(path.to_owned())))
+}
+
+/// Binds one address; empty = all interfaces, IPv4 and IPv6 where there is IPv6.
+fn listen(address: &str, port: u16) -> io::Result<TcpListener> {
+    let bound = if address.is_empty() {
+        match StdListener::bind(("::", port)) {
+            Err(error) if error.kind() != io::ErrorKind::AddrInUse => StdListener::bind(("0.0.0.0", port)),
+            bound => bound,
+        }
+    } else {
+        StdListener::bind((address.trim_start_matches('[').trim_end_matches(']'), port))
+    };
+    let listener = bound?;
+    listener.set_nonblocking(true)?;
+    TcpListener::from_std(listener)
+}
+
+fn refused(address: &str, port: u16, flag: &str, error: &io::Error) -> String {
+    let host = if address.is_empty() { "all interfaces" } else { address };
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => format!("another process has the port: end it or choose another {flag}"),
+        io::ErrorKind::PermissionDenied => format!("this user may not open it: choose a {flag} above 1023"),
+        _ => "check the address".to_owned(),
+    };
+    let reason = if error.kind() == io::ErrorKind::AddrInUse { "address already in use".to_owned() } else { error.to_string() };
+    format!("port {port} on {host}: {reason} ({advice})")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_taken_port_is_named_with_its_flag() {
+        let first = listen("127.0.0.1", 0).unwrap();
+        let port = first.local_addr().unwrap().port();
+        let error = listen("127.0.0.1", port).unwrap_err();
+        let text = refused("127.0.0.1", port, "--dapr-http-port", &error);
+        assert!(text.contains("address already in use") && text.contains(&port.to_string()) && text.contains("--dapr-http-port"), "{text}");
+    }
+
+    #[tokio::test]
+    async fn all_interfaces_include_both_families() {
+        let listener = listen("", 0).unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("api.socket");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap()); // leaves the file, as kill -9 does
+        let endpoint = unix(&path).unwrap();
+        assert!(unix(&path).is_err());
+        drop(endpoint);
+        assert!(!path.exists());
+    }
+}

@@ -1,0 +1,89 @@
+//! The metrics server: figures of the process in the Prometheus text form. *Source:* spec flags.md §7 for port and paths.
+
+use std::convert::Infallible;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, header};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use pillion_core::log::Logger;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves until cancelled.
+pub(crate) async fn serve(listener: TcpListener, log: Logger, cancel: CancellationToken) {
+    while let Some(accepted) = cancel.run_until_cancelled(listener.accept()).await {
+        let Ok((stream, _)) = accepted else {
+            log.warn("cannot accept a connection on the metrics port");
+            tokio::time::sleep(ACCEPT_PAUSE).await;
+            continue;
+        };
+        let cancel = cancel.clone();
+        tokio::spawn(async move {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .serve_connection(TokioIo::new(stream), service_fn(answer));
+            // A scraper that hangs up early is no event.
+            let _ = cancel.run_until_cancelled(connection).await;
+        });
+    }
+}
+
+async fn answer(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    let mut response = Response::new(Full::from(exposition()));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    Ok(response)
+}
+
+/// The figures now. Values the system does not tell are left out.
+fn exposition() -> String {
+    let mut text = String::new();
+    let mut add = |name: &str, kind: &str, help: &str, value: Option<f64>| {
+        if let Some(value) = value {
+            let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}\n{name} {value}"); // writing to a String cannot fail
+        }
+    };
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kilobytes = |field: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(field))?;
+        line.trim_start_matches(':').trim().trim_end_matches(" kB").parse::<f64>().ok().map(|value| value * 1024.0)
+    };
+    add("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", kilobytes("VmRSS"));
+    add("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", kilobytes("VmSize"));
+    add("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.", cpu_seconds());
+    let open = std::fs::read_dir("/proc/self/fd").ok().and_then(|entries| u32::try_from(entries.count()).ok()).map(f64::from);
+    add("process_open_fds", "gauge", "Number of open file descriptors.", open);
+    text
+}
+
+/// Time on a processor of all threads that run now. *Source:* first field of `/proc/<pid>/task/*/schedstat`, nanoseconds.
+fn cpu_seconds() -> Option<f64> {
+    let tasks = std::fs::read_dir("/proc/self/task").ok()?;
+    let nanoseconds = tasks.flatten().filter_map(|task| {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split(' ').next()?.parse::<f64>().ok()
+    });
+    Some(nanoseconds.sum::<f64>() / 1e9)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::exposition;
+
+    #[test]
+    fn memory_is_told_with_its_type() {
+        let text = exposition();
+        assert!(text.contains("# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes "), "{text}");
+        let value = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes ")).unwrap();
+        assert!(value.parse::<f64>().unwrap() > 100_000.0, "{value}");
+    }
+}

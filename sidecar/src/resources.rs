@@ -1,0 +1,100 @@
+//! Reads the manifests of a sidecar and reports every problem at once.
+
+use std::collections::HashMap;
+
+use pillion_contract::Registry;
+use pillion_core::log::Logger;
+use pillion_invocation::endpoint::Endpoint;
+use pillion_resources::types::{Configuration, HttpEndpoint};
+use pillion_resources::{LoadOptions, Loaded, Severity, load_configuration, load_directories};
+
+use crate::components::ComponentHost;
+use crate::environment::Environment;
+use crate::options::Options;
+
+/// Reads the Configuration files.
+///
+/// # Errors
+/// The findings that make a start impossible, one per line.
+pub(crate) fn configuration(options: &Options, environment: &Environment, log: &Logger) -> Result<Configuration, String> {
+    if options.configurations.is_empty() {
+        log.info("loading default configuration");
+    } else {
+        let files: Vec<String> = options.configurations.iter().map(|file| file.display().to_string()).collect();
+        log.info(format_args!("loading configuration from {}", files.join(", ")));
+    }
+    let lookup = |name: &str| environment.get(name).map(str::to_owned);
+    let (configuration, findings) = load_configuration(&options.configurations, &lookup).map_err(|findings| {
+        let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
+        format!("error loading configuration: {}", texts.join("\n"))
+    })?;
+    for finding in findings {
+        log.warn(finding);
+    }
+    let enabled: Vec<&str> = configuration.features.iter().filter(|(_, enabled)| **enabled).map(|(name, _)| name.as_str()).collect();
+    if !enabled.is_empty() {
+        log.info(format_args!("Enabled features: {}", enabled.join(" ")));
+    }
+    Ok(configuration)
+}
+
+/// Reads the resource directories.
+///
+/// # Errors
+/// The text of a missing directory or of duplicate names.
+pub(crate) fn manifests(options: &Options, environment: &Environment, registry: &Registry, log: &Logger) -> Result<Loaded, String> {
+    let loading = LoadOptions {
+        app_id: Some(options.app_id.clone()),
+        namespace: environment.non_empty("NAMESPACE").map(str::to_owned),
+        known_types: registry.types().into_iter().map(str::to_owned).collect(),
+    };
+    let loaded = load_directories(&options.resource_paths, &loading);
+    for finding in &loaded.findings {
+        match finding.severity {
+            Severity::Error => log.error(finding),
+            Severity::Warning => log.warn(finding),
+        }
+    }
+    if !loaded.unreadable.is_empty() {
+        return Err(format!("failed to load components: {}", loaded.unreadable.join("\n")));
+    }
+    for kind in ["Component", "HTTPEndpoint"] {
+        if let Some(texts) = loaded.duplicates_of(kind) {
+            let what = if kind == "Component" { "failed to load components" } else { "failed to load resources from disk" };
+            return Err(format!("{what}: {texts}"));
+        }
+    }
+    for (kind, name, origin) in &loaded.others {
+        log.debug(format_args!("{}:{}: {kind} {name} is read and not used by this version", origin.file.display(), origin.line));
+    }
+    Ok(loaded)
+}
+
+/// The HTTPEndpoint resources with their secrets; one that lacks a secret is left out and logged.
+pub(crate) async fn endpoints(resources: &[HttpEndpoint], host: &ComponentHost, log: &Logger) -> HashMap<String, Endpoint> {
+    let mut endpoints = HashMap::new();
+    for resource in resources {
+        match endpoint(resource, host).await {
+            Ok(endpoint) => {
+                endpoints.insert(resource.name.clone(), endpoint);
+                log.info(format_args!("HTTPEndpoint loaded: {}", resource.name));
+            }
+            Err(problem) => log.error(format_args!("HTTPEndpoint {} is not loaded: {}:{problem}", resource.name, resource.origin.file.display())),
+        }
+    }
+    endpoints
+}
+
+async fn endpoint(resource: &HttpEndpoint, host: &ComponentHost) -> Result<Endpoint, String> {
+    if let Some(item) = resource.client_tls.first() {
+        return Err(format!("{}: spec.clientTLS: client certificates of HTTP endpoints are not supported by this version yet", item.line));
+    }
+    let mut names: Vec<String> = resource.headers.iter().filter_map(|item| Some(item.secret_key_ref.as_ref()?.0.clone())).collect();
+    names.dedup();
+    let secrets = host.secrets(resource.secret_store.as_deref(), &names).await?;
+    let mut headers = Vec::with_capacity(resource.headers.len());
+    for item in &resource.headers {
+        headers.push((item.name.clone(), host.value(item, &secrets)?));
+    }
+    Ok(Endpoint { base_url: resource.base_url.clone(), headers })
+}

@@ -1,0 +1,430 @@
+//! One sidecar, from start to stop.
+
+mod resolver;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use pillion_api::grpc::{ApiRules, FrontOptions, GrpcApi, GrpcFront};
+use pillion_api::http::{HttpApi, HttpFront, HttpOptions, HttpRules};
+use pillion_api::runtime_info::AppConnection;
+use pillion_building_blocks::pubsub::{PubSubs, Subscriptions};
+use pillion_building_blocks::secrets::SecretStores;
+use pillion_building_blocks::state::StateStores;
+use pillion_contract::{NameResolver, Registry};
+use pillion_core::log::Logger;
+use pillion_core::secret::Secret;
+use pillion_invocation::endpoint::Endpoints;
+use pillion_invocation::{InternalServer, Invoker, InvokerOptions};
+use pillion_resources::types::Configuration;
+use pillion_runtime::app_channel::{AppChannel, AppHealth};
+use pillion_runtime::resiliency::Policies;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::app::{self, AppLife, RUNTIME, announce_ready};
+use crate::components::{Blocks, ComponentHost};
+use crate::environment::Environment;
+use crate::health::Readiness;
+use crate::info::Info;
+use crate::listeners::{Endpoint, Listeners};
+use crate::options::Options;
+use crate::{metrics, resources};
+
+/// The namespace of a sidecar without `NAMESPACE`.
+const DEFAULT_NAMESPACE: &str = "default";
+/// Added to the limit of inner waits, so that the outer one decides.
+const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// Why a sidecar ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The shutdown API was called.
+    Requested,
+    /// The shutdown API was called with force: nothing is drained.
+    Forced,
+}
+
+/// A sidecar that could not start; the text says why.
+#[derive(Debug)]
+pub struct StartError(String);
+
+/// Work was still under way when the time for a graceful stop was over.
+#[derive(Debug)]
+pub struct StopError;
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for StopError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Graceful shutdown timeout exceeded, forcing shutdown")
+    }
+}
+
+impl std::error::Error for StartError {}
+impl std::error::Error for StopError {}
+
+/// A running sidecar: its APIs are served, its app may still be awaited.
+pub struct Sidecar {
+    info: Arc<Info>,
+    host: Arc<ComponentHost>,
+    subscriptions: Arc<Subscriptions>,
+    resolver: Arc<dyn NameResolver>,
+    health: AppHealth,
+    end: watch::Receiver<Option<End>>,
+    grace: Duration,
+    /// Nothing new is started for the app.
+    closing: CancellationToken,
+    /// Servers take no more requests.
+    serving: CancellationToken,
+    app_task: TaskTracker,
+    servers: TaskTracker,
+    log: Logger,
+}
+
+impl Sidecar {
+    /// Opens the ports, loads resources and components and serves the APIs. Waiting for the app goes on in the background.
+    /// Must be called in a Tokio runtime with I/O and time.
+    ///
+    /// # Errors
+    /// What made the start impossible: a taken port, a Configuration or component that cannot be used.
+    pub async fn start(options: Options, environment: Environment, registry: Registry, log: Logger) -> Result<Self, StartError> {
+        start(options, environment, registry, log).await.map_err(StartError)
+    }
+
+    /// Waits until the shutdown API is called.
+    pub async fn ended(&self) -> End {
+        let mut end = self.end.clone();
+        match end.wait_for(Option::is_some).await.ok().and_then(|end| *end) {
+            Some(end) => end,
+            None => std::future::pending().await, // cannot be: the sender lives in `self.info`
+        }
+    }
+
+    /// Whether everything is ready, as `/v1.0/healthz` tells.
+    pub fn is_ready(&self) -> bool {
+        self.info.readiness.is_ready()
+    }
+
+    /// Puts the end off for `duration`, or until the app is unhealthy; no more messages are taken meanwhile.
+    pub async fn block(&self, duration: Duration) {
+        let shown = pillion_core::duration::format_go(duration);
+        self.log.info(format_args!("Blocking graceful shutdown for {shown} or until app reports unhealthy..."));
+        self.closing.cancel();
+        self.subscriptions.stop(NEVER).await;
+        let unhealthy = async {
+            if !self.is_ready() {
+                return; // the app never came
+            }
+            let mut changes = self.health.subscribe();
+            if changes.wait_for(|healthy| !healthy).await.is_err() {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(duration) => self.log.info("Block shutdown period expired, entering shutdown..."),
+            () = unhealthy => self.log.info("App reported unhealthy, entering shutdown..."),
+        }
+    }
+
+    /// Stops: no more messages, work under way finishes, servers close, components close.
+    ///
+    /// # Errors
+    /// When that takes longer than `--dapr-graceful-shutdown-seconds`.
+    pub async fn stop(self) -> Result<(), StopError> {
+        self.log.debug(format_args!("Graceful shutdown timeout: {}", pillion_core::duration::format_go(self.grace)));
+        self.log.info("Dapr is shutting down");
+        self.closing.cancel();
+        if let Err(error) = self.resolver.close().await {
+            self.log.warn(format_args!("the name of this app could not be withdrawn: {error}"));
+        }
+        let drain = async {
+            // Messages first: their handlers may still need the APIs.
+            self.subscriptions.shutdown(NEVER).await;
+            self.serving.cancel();
+            for tracker in [&self.servers, &self.app_task] {
+                tracker.close();
+                tracker.wait().await;
+            }
+            self.host.close().await;
+        };
+        let limit = if self.grace.is_zero() { NEVER } else { self.grace };
+        tokio::time::timeout(limit, drain).await.map_err(|_| StopError)?;
+        self.log.info("Dapr runtime stopped");
+        Ok(())
+    }
+}
+
+async fn start(options: Options, environment: Environment, registry: Registry, log: Logger) -> Result<Sidecar, String> {
+    let started = Instant::now();
+    log.warn("mTLS is disabled. Skipping certificate request and tls validation");
+    let configuration = resources::configuration(&options, &environment, &log)?;
+    log.info("standalone mode configured");
+    log.info(format_args!("app id: {}", options.app_id));
+    warn_about_missing_parts(&options, &log);
+    let listeners = Listeners::open(&options, &environment, &log)?;
+    let loaded = resources::manifests(&options, &environment, &registry, &log)?;
+    let policies = Arc::new(Policies::compile(&loaded.resiliencies, &log));
+    let internal_port = listeners.internal.local_addr().map_err(|error| error.to_string())?.port();
+    let host_address = environment.host_address();
+    let host = component_host(&options, &environment, registry, &configuration, policies.clone(), &log);
+    let resolver = resolver::open(&options, &configuration, &host, &host_address, internal_port, &log).await;
+
+    log.info("Loading components…");
+    host.load(&loaded.components, &configuration.components_deny).await?;
+    log.info("All outstanding components processed");
+    let endpoints = resources::endpoints(&loaded.http_endpoints, &host, &log).await;
+    let subscriptions = Arc::new(Subscriptions::new(host.blocks.pubsub.clone(), &log));
+    subscriptions.set_declarative(&loaded.subscriptions);
+
+    let health = AppHealth::new(options.app_health.is_none());
+    let channel = options.app_port.map(|port| app::channel(&options, port, &environment, health.clone())).transpose()?;
+    let invoker = invoker(&options, &environment, &host, host_address, resolver.clone(), Endpoints::new(endpoints, options.read_buffer_bytes), policies.clone());
+    invoker.set_app_channel(channel.clone());
+
+    let (end, ended) = watch::channel(None);
+    let info = Arc::new(Info {
+        readiness: Readiness::default(),
+        outbound: Readiness::default(),
+        host: host.clone(),
+        subscriptions: subscriptions.clone(),
+        policies: policies.clone(),
+        features: configuration.features.iter().filter(|(_, enabled)| **enabled).map(|(name, _)| name.clone()).collect(),
+        http_endpoints: loaded.http_endpoints.iter().map(|endpoint| endpoint.name.clone()).collect(),
+        resiliencies: loaded.resiliencies.iter().map(|resiliency| resiliency.name.clone()).collect(),
+        app_connection: app_connection(&options),
+        attributes: Mutex::new(BTreeMap::new()),
+        end,
+        log: log.clone(),
+    });
+    info.readiness.add(RUNTIME);
+    info.outbound.add("app");
+
+    let serving = CancellationToken::new();
+    let servers = TaskTracker::new();
+    let parts = Parts { options: &options, environment: &environment, configuration: &configuration, info: &info, invoker: &invoker };
+    serve(parts, listeners, &servers, &serving, &log);
+    info.outbound.ready("app");
+
+    let closing = CancellationToken::new();
+    let app_task = TaskTracker::new();
+    match (options.app_port, channel) {
+        (Some(port), Some(channel)) => {
+            let life = app_life(&options, port, channel, &info, health.clone(), closing.clone());
+            let (readiness, log) = (info.readiness.clone(), log.clone());
+            app_task.spawn(life.run(move || announce_ready(&readiness, started, &log)));
+        }
+        _ => announce_ready(&info.readiness, started, &log),
+    }
+    let grace = options.graceful_shutdown;
+    Ok(Sidecar { info, host, subscriptions, resolver, health, end: ended, grace, closing, serving, app_task, servers, log })
+}
+
+fn warn_about_missing_parts(options: &Options, log: &Logger) {
+    let given = |name: &str| options.control_plane_given.contains(&name);
+    if given("placement") {
+        log.warn("Actor runtime disabled: actors are not supported by this version yet; --placement-host-address is not used");
+    } else {
+        log.warn("Actor runtime disabled: placement service is not configured. Actors and Workflow APIs will be unavailable");
+    }
+    if given("scheduler") {
+        log.warn("Scheduler disabled: jobs and reminders are not supported by this version yet; --scheduler-host-address is not used");
+    } else {
+        log.warn("No scheduler host addresses provided. Scheduler disabled");
+    }
+}
+
+fn component_host(
+    options: &Options,
+    environment: &Environment,
+    registry: Registry,
+    configuration: &Configuration,
+    policies: Arc<Policies>,
+    log: &Logger,
+) -> Arc<ComponentHost> {
+    let namespace = environment.non_empty("NAMESPACE");
+    let blocks = Blocks {
+        state: Arc::new(StateStores::new(&options.app_id, namespace, policies.clone())),
+        secrets: Arc::new(SecretStores::new(configuration.secrets_scopes.clone(), policies.clone())),
+        pubsub: Arc::new(PubSubs::new(&options.app_id, namespace.unwrap_or(DEFAULT_NAMESPACE), policies)),
+    };
+    Arc::new(ComponentHost {
+        registry,
+        blocks,
+        environment: environment.clone(),
+        app_id: options.app_id.clone(),
+        namespace: namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned(),
+        data_dir: environment.data_dir(),
+        log: log.clone(),
+        cancel: CancellationToken::new(),
+        loaded: Mutex::default(),
+    })
+}
+
+fn invoker(
+    options: &Options,
+    environment: &Environment,
+    host: &ComponentHost,
+    host_address: String,
+    resolver: Arc<dyn NameResolver>,
+    endpoints: Endpoints,
+    policies: Arc<Policies>,
+) -> Arc<Invoker> {
+    let settings = InvokerOptions {
+        app_id: options.app_id.clone(),
+        namespace: host.namespace.clone(),
+        host_address,
+        host_name: environment.host_name.clone(),
+        max_body_bytes: options.max_body_bytes,
+    };
+    Arc::new(Invoker::new(settings, resolver, endpoints, policies, host.log.scope("dapr.runtime.direct_messaging")))
+}
+
+fn app_connection(options: &Options) -> Option<AppConnection> {
+    let health = options.app_health.as_ref();
+    Some(AppConnection {
+        port: options.app_port?,
+        protocol: options.app_protocol.name().to_owned(),
+        channel_address: options.app_channel_address.clone(),
+        max_concurrency: i32::try_from(options.app_max_concurrency).unwrap_or(i32::MAX),
+        health: health.map(|health| (health.path.clone(), health.interval, health.timeout, health.threshold)),
+    })
+}
+
+fn app_life(
+    options: &Options,
+    port: u16,
+    channel: AppChannel,
+    info: &Info,
+    health: AppHealth,
+    closing: CancellationToken,
+) -> AppLife {
+    AppLife {
+        app_id: options.app_id.clone(),
+        host: options.app_channel_address.clone(),
+        port,
+        protocol: options.app_protocol,
+        channel,
+        health,
+        probes: options.app_health.clone(),
+        ask_config: options.ask_config,
+        ask_subscriptions: options.ask_subscriptions,
+        has_pubsub: info.host.has_pubsub(),
+        subscriptions: info.subscriptions.clone(),
+        policies: info.policies.clone(),
+        drain: if options.graceful_shutdown.is_zero() { NEVER } else { options.graceful_shutdown },
+        log: info.log.clone(),
+        closing,
+    }
+}
+
+/// What the servers are made of.
+struct Parts<'a> {
+    options: &'a Options,
+    environment: &'a Environment,
+    configuration: &'a Configuration,
+    info: &'a Arc<Info>,
+    invoker: &'a Arc<Invoker>,
+}
+
+fn serve(parts: Parts<'_>, listeners: Listeners, servers: &TaskTracker, serving: &CancellationToken, log: &Logger) {
+    let Parts { options, configuration, info, invoker, .. } = parts;
+    let token = parts.environment.non_empty("DAPR_API_TOKEN").map(|token| Secret::new(token.to_owned()));
+    let blocks = &info.host.blocks;
+    let http = HttpFront::new(
+        HttpApi {
+            info: info.clone(),
+            invoker: invoker.clone(),
+            state: blocks.state.clone(),
+            secrets: blocks.secrets.clone(),
+            pubsub: blocks.pubsub.clone(),
+        },
+        HttpOptions {
+            api_token: token.clone(),
+            rules: HttpRules::new(&configuration.api_allowed, &configuration.api_denied),
+            allowed_origins: options.allowed_origins.clone(),
+            max_body_bytes: options.max_body_bytes,
+            read_buffer_bytes: options.read_buffer_bytes,
+            api_logging: options.api_logging.or(configuration.api_logging).unwrap_or(false),
+            obfuscate_urls: configuration.api_logging_obfuscate_urls,
+            omit_health_checks: configuration.api_logging_omit_health_checks,
+            log: log.clone(),
+        },
+    );
+    let grpc = GrpcFront::new(
+        GrpcApi {
+            info: info.clone(),
+            invoker: invoker.clone(),
+            state: blocks.state.clone(),
+            secrets: blocks.secrets.clone(),
+            pubsub: blocks.pubsub.clone(),
+            subscriptions: info.subscriptions.clone(),
+            max_body_bytes: options.max_body_bytes,
+        },
+        FrontOptions {
+            api_token: token,
+            rules: ApiRules::new(&configuration.api_allowed, &configuration.api_denied),
+            max_body_bytes: options.max_body_bytes,
+            log: log.scope("dapr.runtime.grpc.api"),
+        },
+    );
+    let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| drop(servers.spawn(task));
+    if let Some(listener) = listeners.public {
+        spawn(Box::pin(http.public().serve(listener, serving.clone())));
+    }
+    for endpoint in listeners.http {
+        match endpoint {
+            Endpoint::Tcp(listener) => spawn(Box::pin(http.clone().serve(listener, serving.clone()))),
+            Endpoint::Unix(listener, file) => {
+                let server = http.clone().serve_unix(listener, serving.clone());
+                spawn(Box::pin(async move {
+                    server.await;
+                    drop(file);
+                }));
+            }
+        }
+    }
+    for endpoint in listeners.grpc {
+        match endpoint {
+            Endpoint::Tcp(listener) => spawn(Box::pin(grpc.clone().serve(listener, serving.clone()))),
+            Endpoint::Unix(listener, file) => {
+                let server = grpc.clone().serve_unix(listener, serving.clone());
+                spawn(Box::pin(async move {
+                    server.await;
+                    drop(file);
+                }));
+            }
+        }
+    }
+    if options.unix_socket_dir.is_some() {
+        log.info("API gRPC server is running on a Unix Domain Socket");
+        log.info("HTTP server is running on a Unix Domain Socket");
+    } else {
+        log.info(format_args!("API gRPC server is running on port {}", options.grpc_port));
+        log.info(format_args!("HTTP server is running on port {}", options.http_port));
+    }
+    log.info(format_args!("The request body size parameter is: {} bytes", options.max_body_bytes));
+    if let Ok(address) = listeners.internal.local_addr() {
+        log.info(format_args!("Internal gRPC server is running on {}:{}", options.internal_listen_address, address.port()));
+    }
+    let channels = invoker.clone();
+    let internal = InternalServer::new(Arc::new(move || channels.app_channel()), options.max_body_bytes, log.scope("dapr.runtime.grpc.internal"));
+    spawn(Box::pin(internal.serve(listeners.internal, serving.clone())));
+    let (purged, cancel) = (invoker.clone(), serving.clone());
+    spawn(Box::pin(async move { purged.peers().run_purge(cancel).await }));
+    if let Some(listener) = listeners.metrics {
+        if let Ok(address) = listener.local_addr() {
+            log.info(format_args!("metrics server started on {address}/"));
+        }
+        spawn(Box::pin(metrics::serve(listener, log.clone(), serving.clone())));
+    }
+}
