@@ -25,7 +25,6 @@ type Waiting = Arc<Mutex<HashMap<String, VecDeque<oneshot::Sender<i32>>>>>;
 pub struct TopicStream {
     events: mpsc::Receiver<pb::TopicEventRequest>,
     answers: StreamAnswers,
-    pub(super) closed: CancellationToken,
     _guard: DropGuard,
 }
 
@@ -69,7 +68,7 @@ pub(super) fn stream(closed: CancellationToken) -> (Arc<StreamSink>, TopicStream
     let (sender, events) = mpsc::channel(QUEUE_LIMIT);
     let waiting = Waiting::default();
     let sink = Arc::new(StreamSink { events: sender, waiting: waiting.clone(), closed: closed.clone() });
-    (sink, TopicStream { events, answers: StreamAnswers(waiting), closed: closed.clone(), _guard: closed.drop_guard() })
+    (sink, TopicStream { events, answers: StreamAnswers(waiting), _guard: closed.drop_guard() })
 }
 
 #[async_trait]

@@ -38,7 +38,7 @@ struct Running {
 
 struct OpenStream {
     subscription: TopicSubscription,
-    closed: CancellationToken,
+    closing: CancellationToken,
     task: JoinHandle<()>,
 }
 
@@ -101,7 +101,7 @@ impl Subscriptions {
     pub async fn shutdown(&self, limit: Duration) {
         let streams = std::mem::take(&mut *self.streams.lock());
         let tasks = streams.into_iter().map(|open| {
-            open.closed.cancel();
+            open.closing.cancel();
             open.task
         });
         let tasks: Vec<JoinHandle<()>> = tasks.collect();
@@ -134,12 +134,13 @@ impl Subscriptions {
             ..TopicSubscription::default()
         };
         let closed = CancellationToken::new();
-        let (sink, stream) = stream(closed.clone());
-        let (worker, deliveries) = self.open(subscription.clone(), sink, stream.closed.clone()).await?;
+        let closing = closed.child_token(); // ends with the stream; on its own it lets the app answer what it has
+        let (sink, stream) = stream(closed);
+        let (worker, deliveries) = self.open(subscription.clone(), sink, closing.clone()).await?;
         let task = tokio::spawn(run(worker, deliveries));
         let mut streams = self.streams.lock();
         streams.retain(|open| !open.task.is_finished());
-        streams.push(OpenStream { subscription, closed, task });
+        streams.push(OpenStream { subscription, closing, task });
         Ok(stream)
     }
 
@@ -147,7 +148,7 @@ impl Subscriptions {
     pub fn list(&self) -> Vec<SubscriptionInfo> {
         let mut list = self.table.lock().merged();
         let streams = self.streams.lock();
-        let open = streams.iter().filter(|open| !open.closed.is_cancelled() && !open.task.is_finished());
+        let open = streams.iter().filter(|open| !open.closing.is_cancelled() && !open.task.is_finished());
         list.extend(open.map(|open| SubscriptionInfo { subscription: open.subscription.clone(), kind: Kind::Streaming }));
         list
     }

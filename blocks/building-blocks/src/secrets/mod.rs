@@ -11,21 +11,22 @@ use arc_swap::ArcSwap;
 use pillion_contract::{SecretBundle, SecretStore};
 use pillion_core::error::{ApiError, table};
 use pillion_resources::SecretsScope;
+use pillion_runtime::resiliency::{self, ComponentKind, Policies};
 
 #[cfg(test)]
 mod tests;
 
 /// The loaded secret stores of one sidecar; components can be added while calls are under way.
-#[derive(Default)]
 pub struct SecretStores {
     stores: ArcSwap<HashMap<String, Arc<dyn SecretStore>>>,
+    policies: Arc<Policies>,
     scopes: HashMap<String, SecretsScope>,
 }
 
 impl SecretStores {
     /// Makes the block without stores. `scopes` is `spec.secrets.scopes` of the Configuration.
-    pub fn new(scopes: impl IntoIterator<Item = SecretsScope>) -> Self {
-        Self { stores: ArcSwap::default(), scopes: scopes.into_iter().map(|scope| (scope.store_name.clone(), scope)).collect() }
+    pub fn new(scopes: impl IntoIterator<Item = SecretsScope>, policies: Arc<Policies>) -> Self {
+        Self { stores: ArcSwap::default(), policies, scopes: scopes.into_iter().map(|scope| (scope.store_name.clone(), scope)).collect() }
     }
 
     /// Adds a component, replacing one of the same name.
@@ -53,7 +54,8 @@ impl SecretStores {
             let message = format!("access denied by policy to get {key:?} from {store:?}");
             return Err(ApiError::new(&table::SECRET_PERMISSION_DENIED, message));
         }
-        component.get(key, metadata).await.map_err(|error| {
+        let policy = self.policies.component_outbound(store, ComponentKind::Secretstore);
+        resiliency::run(policy.as_deref(), |_| component.get(key, metadata)).await.map_err(|error| {
             ApiError::new(&table::SECRET_GET, format!("failed getting secret with key {key} from secret store {store}: {error}"))
         })
     }
@@ -64,7 +66,9 @@ impl SecretStores {
     /// As [`Self::get`], without `ERR_PERMISSION_DENIED`: denied secrets are left out.
     pub async fn bulk_get(&self, store: &str, metadata: &BTreeMap<String, String>) -> Result<BTreeMap<String, SecretBundle>, ApiError> {
         let component = self.find(store)?;
-        let mut secrets = component.bulk_get(metadata).await.map_err(|error| {
+        let policy = self.policies.component_outbound(store, ComponentKind::Secretstore);
+        let found = resiliency::run(policy.as_deref(), |_| component.bulk_get(metadata)).await;
+        let mut secrets = found.map_err(|error| {
             ApiError::new(&table::SECRET_GET, format!("failed getting secrets from secret store {store}: {error}"))
         })?;
         secrets.retain(|name, _| self.is_allowed(store, name));

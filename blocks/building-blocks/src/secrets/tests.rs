@@ -1,5 +1,6 @@
 use async_trait::async_trait;
 use pillion_contract::{ComponentError, ErrorKind};
+use pillion_core::log::Logger;
 
 use super::*;
 
@@ -21,10 +22,14 @@ impl SecretStore for Echo {
     }
 }
 
+fn none() -> Arc<Policies> {
+    Arc::new(Policies::none(&Logger::silent()))
+}
+
 fn scoped(deny_by_default: bool, allowed: &[&str], denied: &[&str]) -> SecretStores {
     let list = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
     let scope = SecretsScope { store_name: "s".into(), deny_by_default, allowed: list(allowed), denied: list(denied) };
-    let stores = SecretStores::new([scope]);
+    let stores = SecretStores::new([scope], none());
     stores.add("s", Arc::new(Echo));
     stores
 }
@@ -47,7 +52,7 @@ async fn scopes_decide_what_is_seen() {
 
 #[tokio::test]
 async fn errors_have_the_specified_forms() {
-    let none = SecretStores::default();
+    let none = SecretStores::new([], none());
     let error = none.get("s", "a", &BTreeMap::new()).await.unwrap_err();
     assert_eq!((error.spec.code, error.http), ("ERR_SECRET_STORES_NOT_CONFIGURED", 500));
 

@@ -2,9 +2,11 @@
 //!
 //! *Job:* find the store, prefix keys, call it, name what went wrong. *Neighbours:* the fronts call [`StateStores`] with
 //! the app's own keys; components see prefixed keys only. *Invariant:* no call clones metadata it was given, and a read
-//! allocates one string, the prefixed key, before the component is called.
+//! allocates one string, the prefixed key, before the component is called. Calls run under the outbound policy of the
+//! component; a store without one pays a look-up for it.
 
 mod errors;
+mod guard;
 mod keys;
 mod request;
 #[cfg(test)]
@@ -19,6 +21,9 @@ use pillion_contract::{
     StateOperation, StateStore, TransactionRequest, TransactionalStore,
 };
 use pillion_core::error::ApiError;
+use pillion_runtime::resiliency::Policies;
+
+use guard::guarded;
 
 pub use errors::operation_not_supported;
 pub use keys::{SEPARATOR, original as original_key};
@@ -28,6 +33,7 @@ pub use request::{DeleteItem, Operation, SetItem, merge_metadata, parse_concurre
 pub struct StateStores {
     app_id: String,
     namespace: Option<String>,
+    policies: Arc<Policies>,
     stores: ArcSwap<HashMap<String, Arc<Entry>>>,
 }
 
@@ -39,8 +45,8 @@ struct Entry {
 
 impl StateStores {
     /// Makes the block without stores. `namespace` is the environment variable `NAMESPACE`, `None` when unset.
-    pub fn new(app_id: &str, namespace: Option<&str>) -> Self {
-        Self { app_id: app_id.to_owned(), namespace: namespace.map(str::to_owned), stores: ArcSwap::default() }
+    pub fn new(app_id: &str, namespace: Option<&str>, policies: Arc<Policies>) -> Self {
+        Self { app_id: app_id.to_owned(), namespace: namespace.map(str::to_owned), policies, stores: ArcSwap::default() }
     }
 
     /// Adds a component, replacing one of the same name.
@@ -109,7 +115,8 @@ impl StateStores {
     ) -> Result<Option<StateItem>, ApiError> {
         let entry = self.entry(store)?;
         let request = GetRequest { key: entry.key(store, key)?, metadata, consistency };
-        entry.store.get(&request).await.map_err(|error| errors::get_failed(store, key, &error))
+        let found = guarded(&self.policies, store, || entry.store.get(&request)).await;
+        found.map_err(|error| errors::get_failed(store, key, &error))
     }
 
     /// Reads several keys; the answer has one item per key, in order, with the app's keys.
@@ -131,7 +138,8 @@ impl StateStores {
             let key = entry.key(store, key)?;
             requests.push(GetRequest { key, metadata: metadata.clone(), consistency: Consistency::Unspecified });
         }
-        let mut items = entry.store.bulk_get(&requests).await.map_err(|error| errors::bulk_get_failed(&error))?;
+        let found = guarded(&self.policies, store, || entry.store.bulk_get(&requests)).await;
+        let mut items = found.map_err(|error| errors::bulk_get_failed(&error))?;
         for item in &mut items {
             item.key = keys::original(&item.key).to_owned();
         }
@@ -151,8 +159,8 @@ impl StateStores {
         }
         let done = match requests.as_slice() {
             [] => Ok(()),
-            [request] => entry.store.set(request).await,
-            requests => entry.store.bulk_set(requests).await,
+            [request] => guarded(&self.policies, store, || entry.store.set(request)).await,
+            requests => guard::bulk_set(&self.policies, store, &*entry.store, requests).await,
         };
         done.map_err(|error| errors::save_failed(store, &error))
     }
@@ -165,7 +173,8 @@ impl StateStores {
         let entry = self.entry(store)?;
         let key = entry.key(store, &item.key)?;
         let request = delete_request(key, item.etag, item.metadata, item.concurrency, item.consistency);
-        entry.store.delete(&request).await.map_err(|error| errors::delete_failed(&item.key, &error))
+        let done = guarded(&self.policies, store, || entry.store.delete(&request)).await;
+        done.map_err(|error| errors::delete_failed(&item.key, &error))
     }
 
     /// Deletes keys, each on its own; none is a success.
@@ -180,8 +189,8 @@ impl StateStores {
         }
         let done = match requests.as_slice() {
             [] => Ok(()),
-            [request] => entry.store.delete(request).await,
-            requests => entry.store.bulk_delete(requests).await,
+            [request] => guarded(&self.policies, store, || entry.store.delete(request)).await,
+            requests => guard::bulk_delete(&self.policies, store, &*entry.store, requests).await,
         };
         done.map_err(|error| errors::bulk_delete_failed(store, &error))
     }
@@ -208,7 +217,8 @@ impl StateStores {
             return Err(errors::too_many_operations(store, steps.len(), max));
         }
         let request = TransactionRequest { operations: steps, metadata };
-        transactional.transact(&request).await.map_err(|error| errors::transaction_failed(&error))
+        let done = guarded(&self.policies, store, || transactional.transact(&request)).await;
+        done.map_err(|error| errors::transaction_failed(&error))
     }
 
     fn entry(&self, store: &str) -> Result<Arc<Entry>, ApiError> {

@@ -3,6 +3,8 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use pillion_contract::Concurrency;
 use pillion_core::error::{ErrorDetail, GrpcCode};
+use pillion_core::log::Logger;
+use pillion_resources::types::{CircuitBreakerSpec, ComponentPolicyNames, PolicyNames, Resiliency, RetrySpec};
 
 use super::*;
 
@@ -13,11 +15,19 @@ struct Fake {
     failure: Option<ErrorKind>,
     transactional: bool,
     max: Option<usize>,
+    /// Failures of a key before it succeeds.
+    flaky: Mutex<HashMap<String, u32>>,
+    /// Calls do not come back.
+    stuck: bool,
 }
 
 impl Fake {
     fn call(&self, key: &str) -> Result<(), ComponentError> {
         self.seen.lock().push(key.to_owned());
+        if let Some(left) = self.flaky.lock().get_mut(key).filter(|left| **left > 0) {
+            *left -= 1;
+            return Err(ComponentError::new(ErrorKind::Unavailable, "not now"));
+        }
         self.failure.map_or(Ok(()), |kind| Err(ComponentError::new(kind, "boom")))
     }
 }
@@ -30,6 +40,9 @@ impl StateStore for Fake {
 
     async fn get(&self, request: &GetRequest) -> Result<Option<StateItem>, ComponentError> {
         self.call(&request.key)?;
+        if self.stuck {
+            std::future::pending::<()>().await;
+        }
         Ok(Some(StateItem { data: Bytes::from_static(b"v"), ..StateItem::default() }))
     }
 
@@ -63,9 +76,13 @@ impl TransactionalStore for Fake {
     }
 }
 
+fn none() -> Arc<Policies> {
+    Arc::new(Policies::none(&Logger::silent()))
+}
+
 fn stores(fake: Fake) -> (StateStores, Arc<Fake>) {
     let fake = Arc::new(fake);
-    let stores = StateStores::new("app", None);
+    let stores = StateStores::new("app", None, none());
     stores.add("s", fake.clone(), &Metadata::default()).unwrap();
     (stores, fake)
 }
@@ -95,7 +112,7 @@ async fn components_see_prefixed_keys_and_apps_their_own() {
 
 #[tokio::test]
 async fn unknown_stores_are_named_with_the_app() {
-    let none = StateStores::new("app", None);
+    let none = StateStores::new("app", None, none());
     let error = none.save("s", vec![]).await.unwrap_err();
     assert_eq!((error.spec.code, error.http, error.message.as_str()), ("ERR_STATE_STORE_NOT_CONFIGURED", 500, "state store s is not configured"));
     let (stores, _) = stores(Fake::default());
@@ -150,7 +167,7 @@ async fn transactions_need_a_store_that_has_them_and_respect_its_limit() {
 #[test]
 fn a_store_that_asks_for_encryption_is_refused() {
     let metadata = Metadata::new([("primaryEncryptionKey", "00")]);
-    let error = StateStores::new("app", None).add("s", Arc::new(Fake::default()), &metadata).unwrap_err();
+    let error = StateStores::new("app", None, none()).add("s", Arc::new(Fake::default()), &metadata).unwrap_err();
     assert_eq!(error.kind, ErrorKind::Unsupported);
     assert!(error.message.contains("primaryEncryptionKey"), "{error}");
 }
@@ -169,7 +186,7 @@ async fn options_reach_a_real_store() {
         cancel: tokio_util::sync::CancellationToken::new(),
     };
     let store = pillion_builtin::state_in_memory::create(context).await.unwrap();
-    let stores = StateStores::new("app", None);
+    let stores = StateStores::new("app", None, none());
     stores.add("s", store, &Metadata::default()).unwrap();
     let first_write = SetItem { concurrency: Concurrency::FirstWrite, ..set("k") };
     stores.save("s", vec![first_write.clone()]).await.unwrap();
@@ -183,4 +200,56 @@ async fn options_reach_a_real_store() {
 fn metadata_of_the_request_wins() {
     let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     assert_eq!(merge_metadata(map(&[("a", "1"), ("b", "1")]), &map(&[("b", "2")])), map(&[("a", "1"), ("b", "2")]));
+}
+
+/// A store `s` with a policy of the named parts, which are `1s`, `twice` and `second`.
+fn guarded_stores(fake: Fake, timeout: &str, retry: &str, breaker: &str) -> (StateStores, Arc<Fake>) {
+    let mut resource = Resiliency { name: "r".into(), ..Resiliency::default() };
+    resource.timeouts.insert("1s".into(), "1s".into());
+    resource.retries.insert("twice".into(), RetrySpec { duration: "1s".into(), max_retries: Some(2), ..RetrySpec::default() });
+    let spec = CircuitBreakerSpec { trip: "consecutiveFailures >= 2".into(), timeout: "30s".into(), ..CircuitBreakerSpec::default() };
+    resource.circuit_breakers.insert("second".into(), spec);
+    let outbound = PolicyNames { timeout: timeout.into(), retry: retry.into(), circuit_breaker: breaker.into(), ..PolicyNames::default() };
+    resource.components.insert("s".into(), ComponentPolicyNames { outbound, ..ComponentPolicyNames::default() });
+    let fake = Arc::new(fake);
+    let stores = StateStores::new("app", None, Arc::new(Policies::compile(&[resource], &Logger::silent())));
+    stores.add("s", fake.clone(), &Metadata::default()).unwrap();
+    (stores, fake)
+}
+
+#[tokio::test(start_paused = true)]
+async fn calls_are_retried_as_the_policy_says() {
+    let flaky = Mutex::new(HashMap::from([("app||a".to_owned(), 2), ("app||b".to_owned(), 3)]));
+    let (stores, fake) = guarded_stores(Fake { flaky, ..Fake::default() }, "", "twice", "");
+    assert!(stores.get("s", "a", Consistency::default(), BTreeMap::new()).await.unwrap().is_some());
+    assert_eq!(fake.seen.lock().len(), 3);
+    let error = stores.save("s", vec![set("b")]).await.unwrap_err();
+    assert_eq!((error.spec.code, error.message.as_str()), ("ERR_STATE_SAVE", "failed saving state in state store s: not now"));
+    assert_eq!(fake.seen.lock().len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stale_etag_is_not_retried() {
+    let (stores, fake) = guarded_stores(Fake { failure: Some(ErrorKind::ETagMismatch), ..Fake::default() }, "", "twice", "");
+    assert_eq!(stores.delete("s", delete("a")).await.unwrap_err().http, 409);
+    assert_eq!(fake.seen.lock().len(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retry_repeats_only_the_items_that_failed_when_etags_are_at_stake() {
+    let flaky = Mutex::new(HashMap::from([("app||b".to_owned(), 1)]));
+    let (stores, fake) = guarded_stores(Fake { flaky, ..Fake::default() }, "", "twice", "");
+    let with_etag = |key| SetItem { etag: Some("1".into()), ..set(key) };
+    stores.save("s", vec![with_etag("a"), with_etag("b"), with_etag("c")]).await.unwrap();
+    assert_eq!(*fake.seen.lock(), ["app||a", "app||b", "app||c", "app||b"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stuck_store_times_out_and_an_open_breaker_keeps_calls_away() {
+    let (stores, fake) = guarded_stores(Fake { stuck: true, ..Fake::default() }, "1s", "", "second");
+    for text in ["context deadline exceeded", "context deadline exceeded", "circuit breaker is open"] {
+        let error = stores.get("s", "a", Consistency::default(), BTreeMap::new()).await.unwrap_err();
+        assert_eq!(error.message, format!("fail to get a from state store s: {text}"));
+    }
+    assert_eq!(fake.seen.lock().len(), 2);
 }
