@@ -3,7 +3,8 @@
 use pillion_proto::common::v1::InvokeResponse;
 use pillion_proto::runtime::v1 as pb;
 use pillion_proto::runtime::v1::dapr_server::Dapr;
-use tonic::{Request, Response, Status};
+use tonic::codegen::BoxStream;
+use tonic::{Request, Response, Status, Streaming};
 
 use super::GrpcApi;
 
@@ -50,6 +51,13 @@ impl Dapr for GrpcApi {
         request: Request<pb::BulkPublishRequest>,
     ) -> Result<Response<pb::BulkPublishResponse>, Status> {
         self.bulk_publish(request).await.map(Response::new)
+    }
+
+    async fn subscribe_topic_events_alpha1(
+        &self,
+        request: Request<Streaming<pb::SubscribeTopicEventsRequestAlpha1>>,
+    ) -> Result<Response<BoxStream<pb::SubscribeTopicEventsResponseAlpha1>>, Status> {
+        self.subscribe(request.into_inner()).await.map(Response::new)
     }
 
     async fn get_secret(&self, request: Request<pb::GetSecretRequest>) -> Result<Response<pb::GetSecretResponse>, Status> {

@@ -102,7 +102,7 @@ fn is_same(left: &[u8], right: &[u8]) -> bool {
 /// The refusal of a call to a service that this sidecar does not have itself.
 fn foreign(headers: &HeaderMap, path: &str) -> Status {
     let names = [CALLEE_APP_ID, DAPR_APP_ID];
-    match names.iter().find_map(|name| headers.get(*name)).and_then(|value| value.to_str().ok()) {
+    match names.into_iter().find_map(|name| headers.get(name)).and_then(|value| value.to_str().ok()) {
         Some(app) => Status::unimplemented(format!("cannot pass {path} on to app {app}: gRPC proxying is not supported yet")),
         None => Status::unknown(format!("failed to proxy request: required metadata {CALLEE_APP_ID} or {DAPR_APP_ID} not found")),
     }
@@ -118,7 +118,7 @@ fn with_head(response: Response<Body>) -> Response<Body> {
     let (mut head, _) = response.into_parts();
     let mut trailers = HeaderMap::new();
     for name in [Status::GRPC_STATUS, Status::GRPC_MESSAGE, Status::GRPC_STATUS_DETAILS] {
-        if let Some(value) = head.headers.remove(name) {
+        if let Some(value) = head.headers.remove(&name) {
             trailers.insert(name, value);
         }
     }

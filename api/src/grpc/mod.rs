@@ -14,11 +14,13 @@ mod secrets;
 mod serve;
 mod state;
 pub mod status;
+mod subscribe;
 #[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
 
+use pillion_building_blocks::pubsub::{PubSubs, Subscriptions};
 use pillion_building_blocks::secrets::SecretStores;
 use pillion_building_blocks::state::StateStores;
 use pillion_invocation::Invoker;
@@ -26,7 +28,6 @@ use pillion_invocation::Invoker;
 use crate::runtime_info::RuntimeInfo;
 
 pub use front::{FrontOptions, GrpcFront};
-pub use publish::{BulkEntry, PublishCall, Publisher};
 pub use rules::ApiRules;
 
 /// The blocks behind the public gRPC API. Its calls are the methods of the service `Dapr` that are built; the others
@@ -40,8 +41,10 @@ pub struct GrpcApi {
     pub state: Arc<StateStores>,
     /// Secret stores.
     pub secrets: Arc<SecretStores>,
-    /// Publishing; `None` while the sidecar has no pub/sub block.
-    pub publisher: Option<Arc<dyn Publisher>>,
+    /// Publishing.
+    pub pubsub: Arc<PubSubs>,
+    /// Streaming subscriptions.
+    pub subscriptions: Arc<Subscriptions>,
     /// `--max-body-size` in bytes, the limit of what is read of an app's answer; 0 = no limit.
     pub max_body_bytes: usize,
 }
