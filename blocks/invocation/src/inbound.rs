@@ -8,7 +8,7 @@ use h2::{RecvStream, SendStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
 use pillion_core::error::GrpcCode;
 use pillion_core::log::Logger;
-use pillion_runtime::app_channel::{AppChannel, ChannelError};
+use pillion_runtime::app_channel::AppChannel;
 use pillion_runtime::body::BodyError;
 use pillion_runtime::message::{InvokeRequest, InvokeResponse, normalize_method};
 use prost::Message;
@@ -143,7 +143,7 @@ impl InternalServer {
         channel
             .invoke(request)
             .await
-            .map_err(|error: ChannelError| PeerError::new(GrpcCode::Internal, format!("error invoking app channel: {error}")))
+            .map_err(|error| app_broke(&PeerError::from(error)))
     }
 }
 

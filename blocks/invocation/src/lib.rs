@@ -8,9 +8,11 @@ pub mod endpoint;
 pub mod inbound;
 pub mod outbound;
 mod peer;
+mod policy;
 mod stream;
 mod wire;
 
 pub use inbound::InternalServer;
 pub use outbound::{Invoker, InvokerOptions};
+pub use policy::InvokeError;
 pub use peer::{PeerError, PeerPool};

@@ -1,5 +1,6 @@
-//! From the API to another app: find it, connect, retry, stream.
+//! From the API to another app: find it, connect, stream. The policy of the target is in [`crate::policy`].
 
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,22 +9,20 @@ use std::time::Duration;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use parking_lot::RwLock;
 use pillion_contract::{ErrorKind, NameResolver, ResolveRequest};
-use pillion_core::error::{ApiError, GrpcCode, table};
+use pillion_core::error::GrpcCode;
 use pillion_core::log::Logger;
 use pillion_runtime::app_channel::AppChannel;
 use pillion_runtime::body::Body;
 use pillion_runtime::message::{
     CALLEE_APP_ID, CALLER_APP_ID, CALLER_NAMESPACE, DESTINATION_APP_ID, InvokeRequest, InvokeResponse, normalize_method, strip_hop_by_hop,
 };
+use pillion_runtime::resiliency::{BuiltIn, Failure, FailureClass, Policies, Policy};
 
-use crate::endpoint::Endpoints;
+use crate::endpoint::{Endpoint, Endpoints};
 use crate::peer::{PeerError, PeerPool};
 
 /// Bodies of a known length up to this size are read before the call, so that it can be repeated.
 const REPLAY_LIMIT: u64 = 64 * 1024;
-/// The built-in policy without a resiliency target. *Source:* spec internals.md §8.4 `DaprBuiltInServiceRetries`.
-const BUILT_IN_RETRIES: u32 = 3;
-const BUILT_IN_INTERVAL: Duration = Duration::from_secs(1);
 /// Retries of a resolver that answers nothing. *Source:* spec http_api.md §4.
 const RESOLVE_RETRIES: u32 = 5;
 const RESOLVE_INTERVAL: Duration = Duration::from_millis(100);
@@ -44,28 +43,42 @@ pub struct InvokerOptions {
 
 /// Calls other apps, and the own one.
 pub struct Invoker {
-    options: InvokerOptions,
+    pub(crate) options: InvokerOptions,
     forwarded: Vec<(HeaderName, HeaderValue)>,
     resolver: Arc<dyn NameResolver>,
-    endpoints: Endpoints,
+    pub(crate) endpoints: Endpoints,
     peers: PeerPool,
     channel: RwLock<Option<AppChannel>>,
     rotation: AtomicUsize,
+    pub(crate) policies: Arc<Policies>,
+    service_retries: Arc<Policy>,
 }
 
 /// A target after parsing: an app id and its namespace.
-#[derive(Debug, PartialEq, Eq)]
-struct Target {
-    app_id: String,
-    namespace: String,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Target {
+    pub(crate) app_id: String,
+    pub(crate) namespace: String,
+}
+
+/// Where a call goes.
+pub(crate) enum Destination {
+    /// A host outside the mesh.
+    Endpoint(Endpoint),
+    /// The app of this sidecar.
+    Own,
+    /// The app of another one.
+    Peer(Target),
 }
 
 impl Invoker {
     /// Makes an invoker.
-    pub fn new(options: InvokerOptions, resolver: Arc<dyn NameResolver>, endpoints: Endpoints, log: Logger) -> Self {
+    pub fn new(options: InvokerOptions, resolver: Arc<dyn NameResolver>, endpoints: Endpoints, policies: Arc<Policies>, log: Logger) -> Self {
         let peers = PeerPool::new(options.max_body_bytes, log);
         let forwarded = forwarded_headers(&options.host_address, &options.host_name);
-        Self { options, forwarded, resolver, endpoints, peers, channel: RwLock::new(None), rotation: AtomicUsize::new(0) }
+        let service_retries = policies.built_in(BuiltIn::ServiceRetries);
+        let (channel, rotation) = (RwLock::new(None), AtomicUsize::new(0));
+        Self { options, forwarded, resolver, endpoints, peers, channel, rotation, policies, service_retries }
     }
 
     /// Sets the channel to the own app, once it has been found.
@@ -83,49 +96,32 @@ impl Invoker {
         &self.peers
     }
 
-    /// Calls `target` (`app`, `app.namespace`, an HTTPEndpoint name or a URL). Any status of the app is an answer.
-    ///
-    /// The request's method may be unclean; its headers are the caller's. Hop-by-hop headers are removed here.
-    ///
-    /// # Errors
-    /// `ERR_DIRECT_INVOKE`, with status 403 when the called side denied it.
-    pub async fn invoke(&self, target: &str, mut request: InvokeRequest) -> Result<InvokeResponse, ApiError> {
-        let failed = |error: &PeerError| direct_invoke_error(target, error);
-        request.method = normalize_method(&request.method)
-            .map_err(|error| failed(&PeerError::new(GrpcCode::InvalidArgument, error.0)))?;
+    /// Cleans method and headers, reads small bodies: done once per call, whatever the number of attempts.
+    pub(crate) async fn prepare(&self, request: &mut InvokeRequest) -> Result<(), PeerError> {
+        request.method = normalize_method(&request.method).map_err(|error| PeerError::new(GrpcCode::InvalidArgument, error.0))?;
         strip_hop_by_hop(&mut request.headers);
         request.headers.remove(http::header::HOST);
         if request.body.known_length().is_some_and(|length| length <= REPLAY_LIMIT) {
-            let body = std::mem::take(&mut request.body);
-            let bytes = body.collect(0).await.map_err(|error| failed(&PeerError::new(GrpcCode::Internal, error.to_string())))?;
-            request.body = Body::full(bytes);
+            make_whole(&mut request.body, 0).await?;
         }
+        Ok(())
+    }
+
+    /// Finds out where a call goes and gives the request the headers of that way.
+    pub(crate) fn direct(&self, target: &str, headers: &mut HeaderMap) -> Result<Destination, PeerError> {
         if let Some(endpoint) = self.endpoints.find(target) {
-            return self.endpoints.call(&endpoint, request).await.map_err(|error| failed(&error));
+            return Ok(Destination::Endpoint(endpoint));
         }
-        let parsed = self.parse_target(target).map_err(|error| failed(&error))?;
-        if parsed.app_id == self.options.app_id && parsed.namespace == self.options.namespace {
-            return self.invoke_self(request).await.map_err(|error| failed(&error));
+        let parsed = self.parse_target(target)?;
+        for name in [CALLER_APP_ID, CALLER_NAMESPACE, CALLEE_APP_ID] {
+            headers.remove(name);
         }
-        self.invoke_peer(&parsed, request).await.map_err(|error| failed(&error))
-    }
-
-    fn parse_target(&self, target: &str) -> Result<Target, PeerError> {
-        let mut parts = target.split('.');
-        match (parts.next(), parts.next(), parts.next()) {
-            (Some(app_id), None, _) if !app_id.is_empty() => {
-                Ok(Target { app_id: app_id.to_owned(), namespace: self.options.namespace.clone() })
+        if !self.is_own(&parsed) {
+            for (name, value) in &self.forwarded {
+                headers.append(name.clone(), value.clone());
             }
-            (Some(app_id), Some(namespace), None) => Ok(Target { app_id: app_id.to_owned(), namespace: namespace.to_owned() }),
-            (Some(""), None, _) => Err(PeerError::new(GrpcCode::Unknown, "app id is empty")),
-            _ => Err(PeerError::new(GrpcCode::Unknown, format!("invalid app id {target}"))),
+            return Ok(Destination::Peer(parsed));
         }
-    }
-
-    async fn invoke_self(&self, mut request: InvokeRequest) -> Result<InvokeResponse, PeerError> {
-        let channel = self
-            .app_channel()
-            .ok_or_else(|| PeerError::new(GrpcCode::Unknown, "cannot invoke local endpoint: app channel not initialized"))?;
         let identity = [
             (CALLER_APP_ID, &self.options.app_id),
             (CALLER_NAMESPACE, &self.options.namespace),
@@ -133,59 +129,97 @@ impl Invoker {
         ];
         for (name, value) in identity {
             if let Ok(value) = HeaderValue::from_str(value) {
-                request.headers.insert(name, value);
+                headers.insert(name, value);
             }
         }
-        channel.invoke(request).await.map_err(|error| PeerError::new(error.code, error.message))
+        Ok(Destination::Own)
     }
 
-    /// Built-in retries: only when nothing was reached or the identity was refused, and only when the body is at hand.
-    async fn invoke_peer(&self, target: &Target, mut request: InvokeRequest) -> Result<InvokeResponse, PeerError> {
-        for name in [CALLER_APP_ID, CALLER_NAMESPACE, CALLEE_APP_ID] {
-            request.headers.remove(name);
-        }
-        for (name, value) in &self.forwarded {
-            request.headers.append(name.clone(), value.clone());
-        }
-        let replay = request.body.as_full();
-        let mut attempt = 0;
-        loop {
-            let address = self.resolve(target).await?;
-            let this = match &replay {
-                Some(bytes) if attempt < BUILT_IN_RETRIES => copy(&request, bytes.clone()),
-                _ => std::mem::take(&mut request),
-            };
-            let extra = [
-                (CALLER_NAMESPACE, self.options.namespace.as_str()),
-                (CALLER_APP_ID, self.options.app_id.as_str()),
-                (CALLEE_APP_ID, target.app_id.as_str()),
-                (DESTINATION_APP_ID, target.app_id.as_str()),
-            ];
-            let error = match self.peers.call(&address, &extra, this).await {
-                Ok(response) => return Ok(response),
-                Err(error) => error,
-            };
-            if !matches!(error.code, GrpcCode::Unavailable | GrpcCode::Unauthenticated) {
-                return Err(error);
+    pub(crate) fn parse_target(&self, target: &str) -> Result<Target, PeerError> {
+        let plain = |message: String| Err(PeerError::plain(GrpcCode::Unknown, message));
+        let mut parts = target.split('.');
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(app_id), None, _) if !app_id.is_empty() => {
+                Ok(Target { app_id: app_id.to_owned(), namespace: self.options.namespace.clone() })
             }
-            self.peers.forget(&address);
-            self.resolver.report_failure(&resolve_request(target), &address);
-            if replay.is_none() || attempt == BUILT_IN_RETRIES {
-                let message = format!("failed to invoke target {} after {attempt} retries. Error: {error}", target.app_id);
-                return Err(PeerError::new(error.code, message));
-            }
-            attempt += 1;
-            tokio::time::sleep(BUILT_IN_INTERVAL).await;
+            (Some(app_id), Some(namespace), None) => Ok(Target { app_id: app_id.to_owned(), namespace: namespace.to_owned() }),
+            (Some(""), None, _) => plain("app id is empty".to_owned()),
+            _ => plain(format!("invalid app id {target}")),
         }
     }
 
-    async fn resolve(&self, target: &Target) -> Result<String, PeerError> {
+    pub(crate) fn is_own(&self, target: &Target) -> bool {
+        target.app_id == self.options.app_id && target.namespace == self.options.namespace
+    }
+
+    /// One call, without the policy of the target.
+    pub(crate) async fn send(&self, destination: &Destination, mut request: InvokeRequest) -> Result<InvokeResponse, PeerError> {
+        match destination {
+            Destination::Endpoint(endpoint) => self.endpoints.call(endpoint, request).await,
+            Destination::Own => {
+                let channel = self.app_channel().ok_or_else(|| {
+                    PeerError::plain(GrpcCode::Unknown, "cannot invoke local endpoint: app channel not initialized")
+                })?;
+                channel.invoke(request).await.map_err(PeerError::from)
+            }
+            Destination::Peer(target) => {
+                let body = std::mem::take(&mut request.body);
+                self.send_to_peer(target, &request, body).await
+            }
+        }
+    }
+
+    /// The built-in retries: only when nothing was reached or the identity was refused, only when the body is at hand, and
+    /// only for apps no manifest names.
+    pub(crate) async fn send_to_peer(&self, target: &Target, request: &InvokeRequest, body: Body) -> Result<InvokeResponse, PeerError> {
+        let Some(replay) = body.as_full().filter(|_| !self.policies.has_app_target(&target.app_id)) else {
+            return self.try_peer(target, request, body).await;
+        };
+        let replay = &replay;
+        let attempt = |attempt: u32| async move {
+            self.try_peer(target, request, Body::full(replay.clone())).await.map_err(|error| {
+                if !is_transient(&error) {
+                    return Attempt(error);
+                }
+                let message = format!("failed to invoke target {} after {} retries. Error: {error}", target.app_id, attempt - 1);
+                Attempt(PeerError::plain(error.code, message))
+            })
+        };
+        let done = self.service_retries.run(attempt).await;
+        done.map_err(|error| error.into_error(|text| Attempt(PeerError::plain(GrpcCode::Unknown, text))).0)
+    }
+
+    async fn try_peer(&self, target: &Target, request: &InvokeRequest, body: Body) -> Result<InvokeResponse, PeerError> {
+        let address = self.resolve(target).await?;
+        let extra = [
+            (CALLER_NAMESPACE, self.options.namespace.as_str()),
+            (CALLER_APP_ID, self.options.app_id.as_str()),
+            (CALLEE_APP_ID, target.app_id.as_str()),
+            (DESTINATION_APP_ID, target.app_id.as_str()),
+        ];
+        let answer = self.peers.call(&address, &extra, request, body).await;
+        if let Err(error) = &answer
+            && is_transient(error)
+        {
+            self.distrust(target, &address);
+        }
+        answer
+    }
+
+    /// Drops what is known of an address that did not answer.
+    pub(crate) fn distrust(&self, target: &Target, address: &str) {
+        self.peers.forget(address);
+        self.resolver.report_failure(&resolve_request(target), address);
+    }
+
+    /// The address of a sidecar of the app; several take turns.
+    pub(crate) async fn resolve(&self, target: &Target) -> Result<String, PeerError> {
         let request = resolve_request(target);
         let mut attempt = 0;
         loop {
             let addresses = self.resolver.resolve(&request).await.map_err(|error| {
                 let code = if error.kind == ErrorKind::NotFound { GrpcCode::NotFound } else { GrpcCode::Unknown };
-                PeerError::new(code, error.to_string())
+                PeerError::plain(code, error.to_string())
             })?;
             if !addresses.is_empty() {
                 let index = self.rotation.fetch_add(1, Ordering::Relaxed) % addresses.len();
@@ -193,7 +227,7 @@ impl Invoker {
             }
             if attempt == RESOLVE_RETRIES {
                 let message = format!("resolver returned empty address for app id {}/{}", target.namespace, target.app_id);
-                return Err(PeerError::new(GrpcCode::NotFound, message));
+                return Err(PeerError::plain(GrpcCode::NotFound, message));
             }
             attempt += 1;
             tokio::time::sleep(RESOLVE_INTERVAL).await;
@@ -205,20 +239,33 @@ fn resolve_request(target: &Target) -> ResolveRequest {
     ResolveRequest { app_id: target.app_id.clone(), namespace: target.namespace.clone() }
 }
 
-fn copy(request: &InvokeRequest, body: bytes::Bytes) -> InvokeRequest {
-    InvokeRequest {
-        method: request.method.clone(),
-        verb: request.verb.clone(),
-        query: request.query.clone(),
-        headers: request.headers.clone(),
-        body: Body::full(body),
-        data_type_url: request.data_type_url.clone(),
+/// Whether the other side may be another one now: worth the built-in retries.
+pub(crate) fn is_transient(error: &PeerError) -> bool {
+    matches!(error.code, GrpcCode::Unavailable | GrpcCode::Unauthenticated)
+}
+
+/// An error under the built-in policy.
+struct Attempt(PeerError);
+
+impl fmt::Display for Attempt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 
-fn direct_invoke_error(target: &str, error: &PeerError) -> ApiError {
-    let spec = if error.code == GrpcCode::PermissionDenied { &table::DIRECT_INVOKE_DENIED } else { &table::DIRECT_INVOKE };
-    ApiError::new(spec, format!("failed to invoke, id: {target}, err: {error}"))
+impl Failure for Attempt {
+    fn class(&self) -> FailureClass {
+        if is_transient(&self.0) { FailureClass::Retriable } else { FailureClass::Permanent }
+    }
+}
+
+/// Reads a body that is not here yet, at most `limit` bytes (0 = no limit).
+pub(crate) async fn make_whole(body: &mut Body, limit: usize) -> Result<(), PeerError> {
+    if body.as_full().is_none() {
+        let bytes = std::mem::take(body).collect(limit).await.map_err(|error| PeerError::plain(GrpcCode::Internal, error.to_string()))?;
+        *body = Body::full(bytes);
+    }
+    Ok(())
 }
 
 /// The headers that tell the called app where the call came from. *Source:* RFC 7239 and spec http_api.md §4.

@@ -15,7 +15,8 @@ use http::{HeaderValue, Request, Version};
 use parking_lot::Mutex;
 use pillion_core::error::GrpcCode;
 use pillion_core::log::Logger;
-use pillion_runtime::body::BodyError;
+use pillion_runtime::app_channel::ChannelError;
+use pillion_runtime::body::{Body, BodyError};
 use pillion_runtime::message::{InvokeRequest, InvokeResponse};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
@@ -35,25 +36,38 @@ pub(crate) const CALL_LOCAL_STREAM: &str = "/dapr.proto.internals.v1.ServiceInvo
 /// Path of the unary call.
 pub(crate) const CALL_LOCAL: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocal";
 
-/// A gRPC status from, or on the way to, another sidecar.
+/// Why a call of an app failed: a gRPC status from, or on the way to, another sidecar, or a plain error of this one.
 #[derive(Clone, Debug)]
 pub struct PeerError {
     /// Code.
     pub code: GrpcCode,
     /// Text.
     pub message: String,
+    /// Whether it is a status, which is shown with its code; callers of the original compare such texts.
+    is_status: bool,
 }
 
 impl PeerError {
     /// Makes a status.
     pub fn new(code: GrpcCode, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
+        Self { code, message: message.into(), is_status: true }
+    }
+
+    /// Makes an error that is shown as its message alone; `code` is for whoever needs one.
+    pub fn plain(code: GrpcCode, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), is_status: false }
     }
 }
 
 impl fmt::Display for PeerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "rpc error: code = {} desc = {}", self.code.go_name(), self.message)
+        if self.is_status { write!(f, "rpc error: code = {} desc = {}", self.code.go_name(), self.message) } else { f.write_str(&self.message) }
+    }
+}
+
+impl From<ChannelError> for PeerError {
+    fn from(error: ChannelError) -> Self {
+        Self { is_status: error.is_status(), code: error.code, message: error.message }
     }
 }
 
@@ -127,19 +141,24 @@ impl PeerPool {
 
     /// Sends a request to the app behind the sidecar at `address` and waits for the head of the answer.
     ///
-    /// `extra` are headers in lower case added to the request's. A streamed request body is sent in the background while
-    /// the answer is awaited.
+    /// `request` is only read, its own body is not sent: `body` is. `extra` are headers in lower case added to the
+    /// request's. A streamed body is sent in the background while the answer is awaited.
     ///
     /// # Errors
     /// `Unavailable` when the sidecar cannot be reached; else the status it answered with.
-    pub async fn call(&self, address: &str, extra: &[(&str, &str)], mut request: InvokeRequest) -> Result<InvokeResponse, PeerError> {
+    pub async fn call(
+        &self,
+        address: &str,
+        extra: &[(&str, &str)],
+        request: &InvokeRequest,
+        mut body: Body,
+    ) -> Result<InvokeResponse, PeerError> {
         let (mut sender, guard) = self.connection(address).await?;
-        let whole = request.body.as_full();
-        let first = first_request_frame(&request, extra, whole.as_ref().filter(|bytes| !bytes.is_empty()));
+        let whole = body.as_full();
+        let first = first_request_frame(request, extra, whole.as_ref().filter(|bytes| !bytes.is_empty()));
         let (response, mut stream) = sender.send_request(self.head(address), false).map_err(|error| unavailable(address, &error))?;
         stream.send_data(first, whole.is_some()).map_err(|error| unavailable(address, &error))?;
         if whole.is_none() {
-            let mut body = std::mem::take(&mut request.body);
             let log = self.log.clone();
             tokio::spawn(async move {
                 match send_payloads(&mut stream, &mut body, 0).await {

@@ -32,6 +32,11 @@ impl ChannelError {
     pub fn new(code: GrpcCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into() }
     }
+
+    /// Whether callers see it as a gRPC status; what the network reports is shown as it is. *Source:* the original's texts.
+    pub fn is_status(&self) -> bool {
+        self.code != GrpcCode::Internal || self.message == http::APP_UNHEALTHY
+    }
 }
 
 impl fmt::Display for ChannelError {

@@ -21,7 +21,7 @@ use pillion_core::log::Logger;
 use pillion_resources::types::{PolicyNames, Resiliency};
 
 pub use breaker::{Breaker, BreakerCounts, BreakerState};
-pub use policy::{Failure, FailureClass, Policy, PolicyError, run};
+pub use policy::{Failure, FailureClass, Policy, PolicyError, TIMEOUT_TEXT, run};
 
 use breaker::BreakerTemplate;
 use lru::Lru;

@@ -64,8 +64,8 @@ impl<E> PolicyError<E> {
     }
 }
 
-/// Wire texts of the original; tools compare them.
-const TIMEOUT_TEXT: &str = "context deadline exceeded";
+/// What a call says that took longer than its timeout. Like the other two a wire text of the original; tools compare them.
+pub const TIMEOUT_TEXT: &str = "context deadline exceeded";
 const OPEN_TEXT: &str = "circuit breaker is open";
 const TOO_MANY_TEXT: &str = "too many requests";
 
@@ -111,6 +111,11 @@ impl Policy {
     /// Whether an operation may be attempted more than once; callers keep a request body only then.
     pub fn has_retries(&self) -> bool {
         self.retry.as_ref().is_some_and(|retry| retry.retries_max != Some(0))
+    }
+
+    /// How long one attempt may take; `None` = for ever.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout
     }
 
     /// The circuit breaker, when there is one.
