@@ -85,7 +85,7 @@ struct Load {
 }
 
 /// Counts a stream until it is dropped.
-struct StreamGuard(Arc<Load>);
+pub(crate) struct StreamGuard(Arc<Load>);
 
 impl StreamGuard {
     fn new(load: &Arc<Load>) -> Self {

@@ -10,7 +10,7 @@ use http_body::{Body as HttpBody, Frame};
 use pillion_core::error::GrpcCode;
 use pillion_runtime::body::{Body, BodyError};
 
-use crate::peer::PeerError;
+use crate::peer::{PeerError, StreamGuard};
 use crate::wire::{FrameReader, Payload, WireError, decode_request, decode_response, payload_frame};
 
 /// Which message type a stream carries.
@@ -29,7 +29,7 @@ pub(crate) struct MessageStream {
     next_seq: u64,
     first: Option<Bytes>,
     data_ended: bool,
-    guard: Option<Box<dyn std::any::Any + Send>>,
+    guard: Option<StreamGuard>,
 }
 
 impl MessageStream {
@@ -38,8 +38,8 @@ impl MessageStream {
     }
 
     /// Keeps `guard` alive until the body is done.
-    pub(crate) fn hold(&mut self, guard: impl std::any::Any + Send) {
-        self.guard = Some(Box::new(guard));
+    pub(crate) fn hold(&mut self, guard: StreamGuard) {
+        self.guard = Some(guard);
     }
 
     /// The next whole message; `None` at the end of the data.

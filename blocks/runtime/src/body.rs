@@ -15,7 +15,7 @@ pub type BodyError = Box<dyn std::error::Error + Send + Sync>;
 /// The sending half of [`Body::channel`]; dropping it ends the body.
 pub type BodySender = mpsc::Sender<Result<Bytes, BodyError>>;
 
-type Boxed = Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send>>;
+type Boxed = Pin<Box<dyn HttpBody<Data = Bytes, Error = BodyError> + Send + Sync>>;
 
 /// A body: empty, whole, or a stream of chunks.
 #[derive(Default)]
@@ -83,7 +83,7 @@ impl Body {
     /// Any other body.
     pub fn boxed<B>(body: B) -> Self
     where
-        B: HttpBody<Data = Bytes, Error = BodyError> + Send + 'static,
+        B: HttpBody<Data = Bytes, Error = BodyError> + Send + Sync + 'static,
     {
         Self(Kind::Boxed(Box::pin(body)))
     }
