@@ -1,7 +1,7 @@
 //! Service invocation by message (`InvokeService`), which callers may use for HTTP and gRPC apps alike.
 
 use http::{HeaderMap, HeaderValue, Method};
-use pillion_core::error::ApiError;
+use pillion_invocation::InvokeError;
 use pillion_proto::common::v1::http_extension::Verb;
 use pillion_proto::common::v1::{HttpExtension, InvokeResponse};
 use pillion_proto::google::protobuf::Any;
@@ -31,10 +31,10 @@ impl GrpcApi {
             body: Body::full(data.value),
             data_type_url: data.type_url,
         };
-        let answer = self.invoker.invoke(&call.id, request).await.map_err(|error| status::from_api_error(&error))?;
+        let answer = self.invoker.invoke_message(&call.id, request).await.map_err(|error| refuse(&call.id, error))?;
         let content_type = answer.content_type().to_owned();
         let mut metadata = response_metadata(&answer.headers);
-        let body = answer.body.collect(self.max_body_bytes).await.map_err(|error| unreadable(&call.id, &error))?;
+        let body = answer.body.as_full().unwrap_or_default(); // the block has read it
         match answer.status {
             AppStatus::Http(code) => {
                 metadata.insert(HTTP_STATUS, tonic::metadata::MetadataValue::from(code));
@@ -79,9 +79,13 @@ fn response_metadata(headers: &HeaderMap) -> MetadataMap {
     metadata
 }
 
-fn unreadable(id: &str, error: &dyn std::fmt::Display) -> Status {
-    let message = format!("failed to invoke, id: {id}, err: {error}");
-    status::from_api_error(&ApiError::new(&pillion_core::error::table::DIRECT_INVOKE, message))
+/// What a policy does to a call has no error code, and no details.
+fn refuse(id: &str, error: InvokeError) -> Status {
+    match error {
+        InvokeError::TimedOut => Status::deadline_exceeded(error.to_string()),
+        InvokeError::Refused(reason) => Status::unknown(reason),
+        InvokeError::Failed(_) => status::from_api_error(&error.into_api_error(id)),
+    }
 }
 
 /// A call without verb travels as POST, which is what gRPC apps expect and HTTP apps accept.

@@ -9,7 +9,6 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
 use pillion_contract::{ComponentError, ErrorKind, Metadata, NameResolver, Registration, ResolveRequest, SecretBundle, SecretStore};
-use pillion_core::error::ApiError;
 use pillion_core::log::Logger;
 use pillion_core::secret::Secret;
 use pillion_invocation::InvokerOptions;
@@ -22,8 +21,10 @@ use pillion_proto::google::rpc;
 use pillion_proto::runtime::v1 as pb;
 use pillion_proto::runtime::v1::dapr_client::DaprClient;
 use pillion_resources::ApiRule;
+use pillion_runtime::resiliency::Policies;
 use pillion_runtime::app_channel::{AppChannel, AppHealth, HttpChannel, HttpChannelOptions, Protocol};
 use tokio::net::{TcpListener, UnixListener};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
@@ -96,22 +97,6 @@ impl SecretStore for OneSecret {
     }
 }
 
-#[derive(Default)]
-struct Published(Mutex<Vec<(PublishCall, Bytes)>>);
-
-#[tonic::async_trait]
-impl Publisher for Published {
-    async fn publish(&self, call: PublishCall, data: Bytes, _: String) -> Result<(), ApiError> {
-        self.0.lock().push((call, data));
-        Ok(())
-    }
-
-    async fn bulk_publish(&self, call: PublishCall, entries: Vec<BulkEntry>) -> Result<(), ApiError> {
-        self.0.lock().extend(entries.into_iter().map(|entry| (call.clone(), entry.data)));
-        Ok(())
-    }
-}
-
 /// An app that answers `/fail` with 404 and `no`, everything else with verb and path.
 async fn app() -> AppChannel {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -145,7 +130,7 @@ struct Fixture {
     address: SocketAddr,
     front: GrpcFront,
     sidecar: Arc<Sidecar>,
-    published: Arc<Published>,
+    subscriptions: Arc<Subscriptions>,
     cancel: CancellationToken,
     server: tokio::task::JoinHandle<()>,
 }
@@ -158,7 +143,7 @@ impl Fixture {
 
 async fn fixture(api_token: Option<&str>, rules: ApiRules) -> Fixture {
     let sidecar = Arc::new(Sidecar::default());
-    let published = Arc::new(Published::default());
+    let policies = Arc::new(Policies::none(&Logger::silent()));
     let options = InvokerOptions {
         app_id: "app".into(),
         namespace: "default".into(),
@@ -166,12 +151,12 @@ async fn fixture(api_token: Option<&str>, rules: ApiRules) -> Fixture {
         host_name: String::new(),
         max_body_bytes: 1 << 20,
     };
-    let invoker = Invoker::new(options, Arc::new(Nowhere), Endpoints::default(), Logger::silent());
+    let invoker = Invoker::new(options, Arc::new(Nowhere), Endpoints::default(), policies.clone(), Logger::silent());
     invoker.set_app_channel(Some(app().await));
-    let state = StateStores::new("app", None);
-    let context = pillion_contract::InitContext {
+    let state = StateStores::new("app", None, policies.clone());
+    let context = |component_type: &str| pillion_contract::InitContext {
         name: "store".into(),
-        component_type: "state.in-memory".into(),
+        component_type: component_type.into(),
         version: "v1".into(),
         metadata: Metadata::default(),
         app_id: "app".into(),
@@ -180,15 +165,21 @@ async fn fixture(api_token: Option<&str>, rules: ApiRules) -> Fixture {
         log: Logger::silent(),
         cancel: CancellationToken::new(),
     };
-    state.add("store", pillion_builtin::state_in_memory::create(context).await.unwrap(), &Metadata::default()).unwrap();
-    let secrets = SecretStores::default();
+    state.add("store", pillion_builtin::state_in_memory::create(context("state.in-memory")).await.unwrap(), &Metadata::default()).unwrap();
+    let pubsub = Arc::new(PubSubs::new("app", "default", policies.clone()));
+    let broker = pillion_builtin::pubsub_in_memory::create(context("pubsub.in-memory")).await.unwrap();
+    let scoped = Metadata::new([("subscriptionScopes".to_owned(), "app=t,u".to_owned())]);
+    pubsub.add("ps", broker, &scoped, false);
+    let subscriptions = Arc::new(Subscriptions::new(pubsub.clone(), &Logger::silent()));
+    let secrets = SecretStores::new([], policies);
     secrets.add("vault", Arc::new(OneSecret));
     let api = GrpcApi {
         info: sidecar.clone(),
         invoker: Arc::new(invoker),
         state: Arc::new(state),
         secrets: Arc::new(secrets),
-        publisher: Some(published.clone()),
+        pubsub,
+        subscriptions: subscriptions.clone(),
         max_body_bytes: 1 << 20,
     };
     let options = FrontOptions {
@@ -203,7 +194,7 @@ async fn fixture(api_token: Option<&str>, rules: ApiRules) -> Fixture {
     let cancel = CancellationToken::new();
     let server = tokio::spawn(front.clone().serve(listener, cancel.clone()));
     let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-    Fixture { channel, address, front, sidecar, published, cancel, server }
+    Fixture { channel, address, front, sidecar, subscriptions, cancel, server }
 }
 
 fn item(key: &str, value: &'static [u8]) -> StateItem {
@@ -318,21 +309,131 @@ async fn secrets_metadata_and_shutdown() {
     assert_eq!(*fixture.sidecar.shutdowns.lock(), [false, true]);
 }
 
+type FromApp = pb::subscribe_topic_events_request_alpha1::SubscribeTopicEventsRequestType;
+type ToApp = pb::subscribe_topic_events_response_alpha1::SubscribeTopicEventsResponseType;
+
+/// The app's end of a streaming subscription.
+struct Subscriber {
+    sender: mpsc::Sender<pb::SubscribeTopicEventsRequestAlpha1>,
+    receiver: tonic::Streaming<pb::SubscribeTopicEventsResponseAlpha1>,
+}
+
+impl Subscriber {
+    /// Opens the stream with its first message.
+    async fn open(fixture: &Fixture, first: FromApp) -> Result<Self, Status> {
+        let (sender, messages) = mpsc::channel(4);
+        let subscriber = |receiver| Self { sender: sender.clone(), receiver };
+        sender.send(pb::SubscribeTopicEventsRequestAlpha1 { subscribe_topic_events_request_type: Some(first) }).await.unwrap();
+        let answer = fixture.client().subscribe_topic_events_alpha1(tokio_stream::wrappers::ReceiverStream::new(messages)).await?;
+        Ok(subscriber(answer.into_inner()))
+    }
+
+    async fn send(&self, message: FromApp) {
+        self.sender.send(pb::SubscribeTopicEventsRequestAlpha1 { subscribe_topic_events_request_type: Some(message) }).await.unwrap();
+    }
+
+    async fn next(&mut self) -> Result<Option<ToApp>, Status> {
+        Ok(self.receiver.message().await?.and_then(|message| message.subscribe_topic_events_response_type))
+    }
+
+    async fn event(&mut self) -> pb::TopicEventRequest {
+        match self.next().await {
+            Ok(Some(ToApp::EventMessage(event))) => event,
+            other => panic!("expected an event, got {other:?}"),
+        }
+    }
+}
+
+fn initial(pubsub_name: &str, topic: &str) -> FromApp {
+    FromApp::InitialRequest(pb::SubscribeTopicEventsRequestInitialAlpha1 {
+        pubsub_name: pubsub_name.into(),
+        topic: topic.into(),
+        ..Default::default()
+    })
+}
+
+fn processed(event: &pb::TopicEventRequest) -> FromApp {
+    let status = Some(pb::TopicEventResponse { status: 0 });
+    FromApp::EventProcessed(pb::SubscribeTopicEventsRequestProcessedAlpha1 { id: event.id.clone(), status })
+}
+
 #[tokio::test]
-async fn events_reach_the_publisher_with_their_trace() {
+async fn published_events_reach_a_stream_with_their_trace() {
     let fixture = fixture(None, ApiRules::default()).await;
+    let mut subscriber = Subscriber::open(&fixture, initial("ps", "t")).await.unwrap();
+    assert!(matches!(subscriber.next().await, Ok(Some(ToApp::InitialResponse(_)))));
     let mut client = fixture.client();
     let event = pb::PublishEventRequest { pubsub_name: "ps".into(), topic: "t".into(), data: Bytes::from_static(b"e"), ..Default::default() };
     let mut request = tonic::Request::new(event);
-    request.metadata_mut().insert("traceparent", "00-1-2-01".parse().unwrap());
+    request.metadata_mut().insert("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap());
     client.publish_event(request).await.unwrap();
+    let event = subscriber.event().await;
+    assert_eq!((&event.data[..], event.path.as_str(), event.pubsub_name.as_str()), (&b"e"[..], "/", "ps"));
+    assert!(event.extensions.as_ref().unwrap().fields["traceparent"].kind.as_ref().is_some());
+    subscriber.send(processed(&event)).await;
+
     let entries = vec![pb::BulkPublishRequestEntry { entry_id: "1".into(), event: Bytes::from_static(b"f"), ..Default::default() }];
     let bulk = pb::BulkPublishRequest { pubsub_name: "ps".into(), topic: "t".into(), entries, ..Default::default() };
     client.bulk_publish_event(bulk.clone()).await.unwrap();
     client.bulk_publish_event_alpha1(bulk).await.unwrap();
-    let published = fixture.published.0.lock();
-    assert_eq!(published.iter().map(|(_, data)| &data[..]).collect::<Vec<_>>(), [&b"e"[..], b"f", b"f"]);
-    assert_eq!(published[0].0.trace_parent.as_deref(), Some("00-1-2-01"));
+    for _ in 0..2 {
+        let event = subscriber.event().await;
+        assert_eq!(event.data, "f");
+        subscriber.send(processed(&event)).await;
+    }
+    let status = client.publish_event(pb::PublishEventRequest { pubsub_name: "none".into(), topic: "t".into(), ..Default::default() }).await.unwrap_err();
+    assert_eq!((status.code(), info(&status).reason.as_str()), (Code::InvalidArgument, "DAPR_PUBSUB_NOT_FOUND"));
+}
+
+#[tokio::test]
+async fn a_second_initial_request_ends_stream_and_subscription() {
+    let fixture = fixture(None, ApiRules::default()).await;
+    let mut first = Subscriber::open(&fixture, initial("ps", "t")).await.unwrap();
+    first.next().await.unwrap();
+    let event = pb::PublishEventRequest { pubsub_name: "ps".into(), topic: "t".into(), data: Bytes::from_static(b"e"), ..Default::default() };
+    fixture.client().publish_event(event).await.unwrap();
+    assert_eq!(first.event().await.data, "e");
+    let status = {
+        first.send(initial("ps", "t")).await;
+        first.next().await.unwrap_err()
+    };
+    assert_eq!((status.code(), status.message()), (Code::Unknown, "duplicate initial request received"));
+    tokio::time::timeout(std::time::Duration::from_secs(5), async {
+        while !fixture.subscriptions.list().is_empty() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await
+    .expect("the subscription ends with its stream");
+}
+
+#[tokio::test]
+async fn a_stream_that_cannot_be_opened_says_why() {
+    let fixture = fixture(None, ApiRules::default()).await;
+    let event = FromApp::EventProcessed(pb::SubscribeTopicEventsRequestProcessedAlpha1::default());
+    let cases = [
+        (event, Code::Unknown, "initial request is required"),
+        (initial("", "t"), Code::Unknown, "pubsubName is required"),
+        (initial("ps", ""), Code::Unknown, "topic is required"),
+        (initial("none", "t"), Code::InvalidArgument, "pubsub none is not found"),
+        (initial("ps", "x"), Code::Unknown, "failed to create subscription for ps: subscription to topic 'x' on pubsub 'ps' is not allowed"),
+    ];
+    for (first, code, message) in cases {
+        let status = Subscriber::open(&fixture, first).await.err().expect("refused");
+        assert_eq!((status.code(), status.message()), (code, message));
+    }
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_the_sidecar() {
+    let fixture = fixture(None, ApiRules::default()).await;
+    let mut subscriber = Subscriber::open(&fixture, initial("ps", "u")).await.unwrap();
+    subscriber.next().await.unwrap();
+    fixture.subscriptions.shutdown(std::time::Duration::from_secs(1)).await;
+    let status = subscriber.next().await.unwrap_err();
+    assert_eq!((status.code(), status.message()), (Code::Unknown, "stream closed"));
+    fixture.cancel.cancel();
+    fixture.server.await.unwrap();
 }
 
 #[tokio::test]
