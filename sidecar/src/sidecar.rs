@@ -286,7 +286,7 @@ fn invoker(
         host_name: environment.host_name.clone(),
         max_body_bytes: options.max_body_bytes,
     };
-    Arc::new(Invoker::new(settings, resolver, endpoints, host.log.scope("dapr.runtime.direct_messaging")))
+    Arc::new(Invoker::new(settings, resolver, endpoints, policies, host.log.scope("dapr.runtime.direct_messaging")))
 }
 
 fn app_connection(options: &Options) -> Option<AppConnection> {
