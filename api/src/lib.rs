@@ -7,3 +7,4 @@
 pub mod grpc;
 pub mod http;
 pub mod runtime_info;
+mod token;

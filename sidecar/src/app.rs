@@ -102,7 +102,7 @@ impl AppLife {
                 }
             }
         };
-        closing.run_until_cancelled(async { tokio::join!(checks, follow) }).await;
+        closing.run_until_cancelled(Box::pin(async { tokio::join!(checks, follow) })).await;
     }
 
     /// Waits until the app's port accepts connections.

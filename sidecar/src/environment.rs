@@ -49,6 +49,11 @@ impl Environment {
         self.get(name).filter(|value| !value.is_empty())
     }
 
+    /// Whether a variable says yes. *Source:* the words the original's switches take.
+    pub fn is_truthy(&self, name: &str) -> bool {
+        self.get(name).is_some_and(|value| matches!(value.trim().to_ascii_lowercase().as_str(), "y" | "yes" | "true" | "t" | "on" | "1"))
+    }
+
     /// Where embedded components keep their data: below `$DAPR_RUNTIME_PATH`, the home directory of the user, or the
     /// directory for temporary files. Two sidecars of one user find the same place even when one has no `HOME`.
     pub fn data_dir(&self) -> PathBuf {

@@ -354,6 +354,7 @@ fn serve(parts: Parts<'_>, listeners: Listeners, servers: &TaskTracker, serving:
             allowed_origins: options.allowed_origins.clone(),
             max_body_bytes: options.max_body_bytes,
             read_buffer_bytes: options.read_buffer_bytes,
+            http2: !parts.environment.is_truthy("DAPR_HTTP_DISABLE_H2C"),
             api_logging: options.api_logging.or(configuration.api_logging).unwrap_or(false),
             obfuscate_urls: configuration.api_logging_obfuscate_urls,
             omit_health_checks: configuration.api_logging_omit_health_checks,

@@ -27,7 +27,7 @@ async fn start(app_id: &str, data: &std::path::Path, more: &[String]) -> Result<
     ];
     arguments.extend_from_slice(more);
     [http, grpc, internal, metrics].into_iter().for_each(pillion_testkit::Reserved::release);
-    let environment = Environment::default().with("DAPR_RUNTIME_PATH", data.to_str().unwrap());
+    let environment = Environment::default().with("DAPR_RUNTIME_PATH", &data.to_string_lossy());
     let Ok(Command::Run(options)) = Command::parse(&arguments, &environment) else { panic!("{arguments:?}") };
     let mut registry = Registry::default();
     pillion_builtin::register(&mut registry);
@@ -61,7 +61,7 @@ async fn two_sidecars_of_one_process_call_each_other_and_end_without_a_trace() {
 
 fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(dir).unwrap().flatten() {
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.path().is_dir() { found.extend(files(&entry.path())) } else { found.push(entry.path()) }
     }
     found

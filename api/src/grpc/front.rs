@@ -19,6 +19,7 @@ use tower_service::Service;
 
 use super::invoke::HTTP_STATUS;
 use super::{ApiRules, GrpcApi, status};
+use crate::token::is_same;
 
 /// How the front treats its callers.
 #[derive(Debug)]
@@ -92,11 +93,6 @@ impl GrpcFront {
         }
         Err(status::unauthorized("authentication error: api token mismatch"))
     }
-}
-
-/// Compares in a time that does not tell where the first difference is.
-fn is_same(left: &[u8], right: &[u8]) -> bool {
-    left.len() == right.len() && left.iter().zip(right).fold(0, |difference, (left, right)| difference | (left ^ right)) == 0
 }
 
 /// The refusal of a call to a service that this sidecar does not have itself.

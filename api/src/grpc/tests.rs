@@ -375,6 +375,7 @@ async fn published_events_reach_a_stream_with_their_trace() {
     let entries = vec![pb::BulkPublishRequestEntry { entry_id: "1".into(), event: Bytes::from_static(b"f"), ..Default::default() }];
     let bulk = pb::BulkPublishRequest { pubsub_name: "ps".into(), topic: "t".into(), entries, ..Default::default() };
     client.bulk_publish_event(bulk.clone()).await.unwrap();
+    #[expect(deprecated, reason = "older SDKs call it by this name")]
     client.bulk_publish_event_alpha1(bulk).await.unwrap();
     for _ in 0..2 {
         let event = subscriber.event().await;

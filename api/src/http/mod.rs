@@ -1,22 +1,69 @@
-//! (shapes only: the HTTP front is being written)
-pub(crate) mod path;
-pub(crate) mod respond;
+//! The HTTP front: translation between HTTP and the building blocks, nothing else.
+//!
+//! *Job:* serve the routes of spec http_api.md. *Neighbours:* the blocks do the work, `sidecar` makes an [`HttpFront`]
+//! from an [`HttpApi`] and hands over listeners. *Invariant:* [`respond`] is the only place where an
+//! [`ApiError`](pillion_core::error::ApiError) becomes an HTTP answer; what no route takes is a service invocation.
+
+mod cors;
+mod endpoints;
+mod front;
+mod invoke;
+mod metadata;
+mod path;
+mod publish;
+mod respond;
+mod secrets;
+mod serve;
+mod state;
+
 use std::sync::Arc;
+
 use pillion_building_blocks::pubsub::PubSubs;
 use pillion_building_blocks::secrets::SecretStores;
 use pillion_building_blocks::state::StateStores;
-use pillion_core::{log::Logger, secret::Secret};
-use tokio::net::{TcpListener, UnixListener};
-use tokio_util::sync::CancellationToken;
+use pillion_core::log::Logger;
+use pillion_core::secret::Secret;
+use pillion_invocation::Invoker;
+
 use crate::runtime_info::RuntimeInfo;
-pub struct HttpApi { pub info: Arc<dyn RuntimeInfo>, pub invoker: Arc<pillion_invocation::Invoker>, pub state: Arc<StateStores>, pub secrets: Arc<SecretStores>, pub pubsub: Arc<PubSubs> }
-pub struct HttpRules;
-impl HttpRules { pub fn new(_: &[pillion_resources::ApiRule], _: &[pillion_resources::ApiRule]) -> Self { Self } }
-pub struct HttpOptions { pub api_token: Option<Secret<String>>, pub rules: HttpRules, pub allowed_origins: String, pub max_body_bytes: usize, pub read_buffer_bytes: usize, pub api_logging: bool, pub obfuscate_urls: bool, pub omit_health_checks: bool, pub log: Logger }
-#[derive(Clone)] pub struct HttpFront;
-impl HttpFront {
-    pub fn new(_: HttpApi, _: HttpOptions) -> Self { Self }
-    pub fn public(&self) -> Self { Self }
-    pub async fn serve(self, _: TcpListener, _: CancellationToken) {}
-    pub async fn serve_unix(self, _: UnixListener, _: CancellationToken) {}
+
+pub use endpoints::HttpRules;
+pub use front::HttpFront;
+
+/// The blocks behind the HTTP API.
+pub struct HttpApi {
+    /// Health, metadata, shutdown.
+    pub info: Arc<dyn RuntimeInfo>,
+    /// Service invocation.
+    pub invoker: Arc<Invoker>,
+    /// State stores.
+    pub state: Arc<StateStores>,
+    /// Secret stores.
+    pub secrets: Arc<SecretStores>,
+    /// Publishing.
+    pub pubsub: Arc<PubSubs>,
+}
+
+/// How the front treats its callers.
+pub struct HttpOptions {
+    /// `DAPR_API_TOKEN`; `None` or empty = no check.
+    pub api_token: Option<Secret<String>>,
+    /// `spec.api` of the Configuration.
+    pub rules: HttpRules,
+    /// `--allowed-origins`; empty switches cross-origin answers off.
+    pub allowed_origins: String,
+    /// `--max-body-size` in bytes; 0 = no limit.
+    pub max_body_bytes: usize,
+    /// `--read-buffer-size` in bytes, the limit of a request's head.
+    pub read_buffer_bytes: usize,
+    /// Whether HTTP/2 in clear text is spoken (`DAPR_HTTP_DISABLE_H2C` switches it off).
+    pub http2: bool,
+    /// Whether each call is logged.
+    pub api_logging: bool,
+    /// Whether the log names endpoints instead of paths.
+    pub obfuscate_urls: bool,
+    /// Whether health checks are left out of the log.
+    pub omit_health_checks: bool,
+    /// Where to log.
+    pub log: Logger,
 }

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use pillion_core::error::{ApiError, ErrorDetail};
+use pillion_core::error::{ApiError, ErrorDetail, table};
 use pillion_runtime::body::Body;
+use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 /// A response of the front.
@@ -23,9 +24,17 @@ pub(crate) fn json_bytes(code: u16, body: impl Into<Body>) -> HttpResponse {
     response
 }
 
-/// A JSON value with status 200.
-pub(crate) fn json(value: &Value) -> HttpResponse {
-    json_bytes(200, Body::full(value.to_string()))
+/// Anything as JSON with status 200.
+pub(crate) fn json(value: &impl Serialize) -> HttpResponse {
+    match serde_json::to_vec(value) {
+        Ok(bytes) => json_bytes(200, Body::full(bytes)),
+        Err(problem) => error(&ApiError::new(&table::INTERNAL, format!("failed to encode response as JSON: {problem}"))),
+    }
+}
+
+/// A status without body.
+pub(crate) fn empty(code: u16) -> HttpResponse {
+    status(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Body::empty())
 }
 
 /// Plain text, for the few answers that are not JSON.
@@ -87,7 +96,6 @@ fn detail(detail: &ErrorDetail) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use pillion_core::error::table;
 
     async fn body(response: HttpResponse) -> Value {
         serde_json::from_slice(&response.into_body().collect(0).await.unwrap()).unwrap()

@@ -164,13 +164,31 @@ impl PubSubs {
         Err(BulkPublishError { error: errors::publish_failed(&call.pubsub_name, &call.topic, &text), failed })
     }
 
+    /// Whether the component exists and a topic is named, for a front that has the body still to read.
+    ///
+    /// # Errors
+    /// As [`Self::publish`] before it looks at the event.
+    pub fn check(&self, call: &PublishCall) -> Result<(), ApiError> {
+        self.checked(&call.pubsub_name, &call.topic, &call.metadata).map(|_| ())
+    }
+
+    /// The error of a publish whose body could not be read.
+    pub fn body_not_read(&self, call: &PublishCall, error: &str) -> ApiError {
+        errors::publish_failed(&call.pubsub_name, &call.topic, error)
+    }
+
+    /// The error of a bulk publish whose body could not be read.
+    pub fn entries_not_read(&self, call: &PublishCall, error: &str) -> ApiError {
+        errors::entries_not_readable(&call.pubsub_name, &call.topic, &self.app_id, error)
+    }
+
     /// Reads the body of a bulk publish over HTTP.
     ///
     /// # Errors
     /// `ERR_PUBSUB_EVENTS_SER`: not the JSON that was expected, or an event that does not fit its content type.
     pub fn read_bulk_entries(&self, call: &PublishCall, body: &[u8]) -> Result<Vec<BulkEntry>, ApiError> {
         let entries: Vec<HttpEntry> = serde_json::from_slice(body)
-            .map_err(|error| errors::entries_not_readable(&call.pubsub_name, &call.topic, &self.app_id, &error.to_string()))?;
+            .map_err(|error| self.entries_not_read(call, &error.to_string()))?;
         let read = |entry: HttpEntry| {
             let data = event_bytes(&entry.event, &entry.content_type)
                 .map_err(|error| errors::envelope_not_written(&call.pubsub_name, &call.topic, &self.app_id, &error))?;

@@ -1,0 +1,204 @@
+//! From an HTTP request to the endpoint it names.
+//!
+//! Order as in the original (spec http_api.md §1 "Middleware order"): path cleaning, cross-origin answers, token, API log,
+//! route. The public port has the health and metadata routes alone, and none of the layers before them.
+
+use std::borrow::Cow;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{HeaderMap, Method, Request, Uri};
+use http_body::Body as _;
+use hyper::body::Incoming;
+use pillion_core::error::{ApiError, table};
+use pillion_core::log::{Level, Logger};
+use pillion_runtime::body::{Body, CollectError};
+use pillion_runtime::message::DAPR_API_TOKEN;
+use tokio_util::task::TaskTracker;
+
+use super::cors::Cors;
+use super::endpoints::{Call, Endpoint};
+use super::respond::HttpResponse;
+use super::{HttpApi, HttpOptions, path, respond};
+use crate::token::is_same;
+
+/// The HTTP server. Cheap to clone.
+#[derive(Clone)]
+pub struct HttpFront {
+    pub(super) shared: Arc<Shared>,
+    public: bool,
+    pub(super) tasks: TaskTracker,
+}
+
+pub(super) struct Shared {
+    pub(super) api: HttpApi,
+    pub(super) options: HttpOptions,
+    cors: Option<Cors>,
+    api_log: Logger,
+}
+
+/// A request on its way to its endpoint.
+pub(super) struct Incall {
+    pub(super) verb: Method,
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+    pub(super) body: Body,
+}
+
+impl HttpFront {
+    /// Puts the blocks behind the routes.
+    pub fn new(api: HttpApi, options: HttpOptions) -> Self {
+        let cors = Cors::new(&options.allowed_origins);
+        let api_log = options.log.scope("dapr.runtime.http-info");
+        Self { shared: Arc::new(Shared { api, options, cors, api_log }), public: false, tasks: TaskTracker::new() }
+    }
+
+    /// The front of `--dapr-public-port`: health and metadata for everybody.
+    pub fn public(&self) -> Self {
+        Self { shared: self.shared.clone(), public: true, tasks: TaskTracker::new() }
+    }
+
+    pub(super) fn log(&self) -> &Logger {
+        &self.shared.options.log
+    }
+
+    pub(super) fn read_buffer_bytes(&self) -> usize {
+        self.shared.options.read_buffer_bytes
+    }
+
+    pub(super) fn allows_http2(&self) -> bool {
+        self.shared.options.http2 && !self.public
+    }
+
+    /// Answers one request.
+    pub(super) async fn answer(self, request: Request<Incoming>) -> Result<HttpResponse, Infallible> {
+        let (parts, body) = request.into_parts();
+        let call = Incall { verb: parts.method, uri: parts.uri, headers: parts.headers, body: body.into() };
+        Ok(if self.public { self.shared.public(call).await } else { self.shared.checked(call).await })
+    }
+}
+
+impl Shared {
+    async fn public(&self, call: Incall) -> HttpResponse {
+        let path = path::clean(call.uri.path()).into_owned();
+        match self.options.rules.find(&call.verb, &path) {
+            Some((endpoint, parameters))
+                if matches!(endpoint.call, Call::Health | Call::OutboundHealth | Call::GetMetadata | Call::SetMetadata) =>
+            {
+                self.dispatch(endpoint, parameters, call).await
+            }
+            _ => respond::text(404, "404 page not found\n"),
+        }
+    }
+
+    /// Cross-origin answers come before the token, so that a browser's question needs none.
+    async fn checked(&self, mut call: Incall) -> HttpResponse {
+        let Some(cors) = &self.cors else { return self.authorised(call).await };
+        if Cors::is_preflight(&call.verb, &call.headers) {
+            let mut response = respond::empty(200);
+            *response.headers_mut() = cors.preflight(&call.headers);
+            return response;
+        }
+        let added = cors.actual(&call.verb, &call.headers);
+        call.headers.remove(http::header::ACCESS_CONTROL_REQUEST_METHOD);
+        let mut response = self.authorised(call).await;
+        response.headers_mut().extend(added);
+        response
+    }
+
+    async fn authorised(&self, mut call: Incall) -> HttpResponse {
+        if let Some(token) = self.options.api_token.as_ref().filter(|token| !token.expose().is_empty()) {
+            // Removed, so that it is not passed on to apps.
+            let sent = call.headers.remove(DAPR_API_TOKEN);
+            let fits = sent.is_some_and(|sent| is_same(sent.as_bytes(), token.expose().as_bytes()));
+            if !fits && !is_health_check(&call) {
+                return respond::text(401, "invalid api token\n");
+            }
+        }
+        if self.options.api_logging { self.logged(call).await } else { self.route(call).await.1 }
+    }
+
+    async fn logged(&self, call: Incall) -> HttpResponse {
+        let started = Instant::now();
+        let verb_and_path = format!("{} {}", call.verb, path::decode_path(call.uri.path()));
+        let agent = call.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok()).map(str::to_owned);
+        let (endpoint, response) = self.route(call).await;
+        let Some(endpoint) = endpoint else { return response };
+        if self.options.omit_health_checks && matches!(endpoint.call, Call::Health | Call::OutboundHealth) {
+            return response;
+        }
+        let method = if self.options.obfuscate_urls { endpoint.name.to_owned() } else { verb_and_path };
+        let mut fields = vec![
+            ("method", method),
+            ("code", response.status().as_u16().to_string()),
+            ("size", response.body().size_hint().lower().to_string()),
+            ("duration", started.elapsed().as_millis().to_string()),
+        ];
+        if let Some(agent) = agent {
+            fields.push(("useragent", agent));
+        }
+        self.api_log.with_fields(Level::Info, "HTTP API Called", &fields);
+        response
+    }
+
+    async fn route(&self, call: Incall) -> (Option<&'static Endpoint>, HttpResponse) {
+        // The path is borrowed from a copy of the URI: copying shares its bytes.
+        let uri = call.uri.clone();
+        let path = path::clean(uri.path());
+        match self.options.rules.find(&call.verb, &path) {
+            Some((endpoint, parameters)) => (Some(endpoint), self.dispatch(endpoint, parameters, call).await),
+            None => (None, respond::text(404, "404 page not found\n")),
+        }
+    }
+
+    async fn dispatch(&self, endpoint: &'static Endpoint, raw: [&str; 2], call: Incall) -> HttpResponse {
+        if endpoint.call == Call::Invoke {
+            return self.invoke(call).await;
+        }
+        let [first, second] = match unescaped(raw) {
+            Ok(parameters) => parameters,
+            Err(problem) => return respond::text(400, &format!("{problem}\n")),
+        };
+        let answer = match endpoint.call {
+            Call::Health => self.health(&call),
+            Call::OutboundHealth => self.outbound_health(),
+            Call::GetMetadata => Ok(self.get_metadata()),
+            Call::SetMetadata => self.set_metadata(first, call).await,
+            Call::Shutdown => Ok(self.shutdown(&call)),
+            Call::GetState => self.get_state(&first, &second, &call).await,
+            Call::DeleteState => self.delete_state(&first, second.into_owned(), &call).await,
+            Call::SaveState => self.save_state(&first, call).await,
+            Call::GetBulkState => self.get_bulk_state(&first, call).await,
+            Call::TransactState => self.transact_state(&first, call).await,
+            Call::Publish => self.publish(first.into_owned(), second.into_owned(), call).await,
+            Call::BulkPublish => return self.bulk_publish(first.into_owned(), second.into_owned(), call).await,
+            Call::GetSecret => self.get_secret(&first, &second, &call).await,
+            Call::GetBulkSecret => self.get_bulk_secret(&first, &call).await,
+            Call::Invoke | Call::NotBuilt => Err(not_built(endpoint.name)),
+        };
+        answer.unwrap_or_else(|error| respond::error(&error))
+    }
+
+    /// The whole body, at most `--max-body-size`.
+    pub(super) async fn whole(&self, body: Body) -> Result<bytes::Bytes, CollectError> {
+        body.collect(self.options.max_body_bytes).await
+    }
+}
+
+fn is_health_check(call: &Incall) -> bool {
+    call.verb == Method::GET && matches!(call.uri.path().trim_matches('/'), "v1.0/healthz" | "v1.0/healthz/outbound")
+}
+
+fn unescaped(raw: [&str; 2]) -> Result<[Cow<'_, str>; 2], String> {
+    let [first, second] = raw;
+    Ok([unescape(first)?, unescape(second)?])
+}
+
+fn unescape(text: &str) -> Result<Cow<'_, str>, String> {
+    if text.bytes().any(|byte| matches!(byte, b'%' | b'+')) { path::unescape_parameter(text).map(Cow::Owned) } else { Ok(Cow::Borrowed(text)) }
+}
+
+fn not_built(name: &str) -> ApiError {
+    ApiError::new(&table::API_UNIMPLEMENTED, format!("{name} is not supported by this version of the sidecar yet"))
+}

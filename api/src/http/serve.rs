@@ -1,0 +1,106 @@
+//! Accepting connections and stopping without cutting calls off. *Source:* spec http_api.md §1 "Server parameters".
+
+use std::future::Future;
+use std::io;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, UnixListener};
+use tokio_util::sync::CancellationToken;
+
+use super::HttpFront;
+
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// hyper's smallest buffer; the original too lets heads be 4 KiB larger than `--read-buffer-size` says.
+const BUFFER_BYTES_MIN: usize = 8192;
+const HEAD_SLACK: usize = 4096;
+/// Headers of one request; Go counts bytes only.
+const HEADERS_MAX: usize = 256;
+const STREAM_WINDOW: u32 = 1 << 20;
+const CONNECTION_WINDOW: u32 = 4 << 20;
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+impl HttpFront {
+    /// Serves a TCP listener until cancelled, then lets the calls under way on its connections finish.
+    pub async fn serve(self, listener: TcpListener, cancel: CancellationToken) {
+        let accept = async || {
+            let (stream, _) = listener.accept().await?;
+            let _ = stream.set_nodelay(true); // only slower without it
+            Ok(stream)
+        };
+        self.accept(accept, cancel).await;
+    }
+
+    /// Serves a Unix socket, like [`Self::serve`]. The socket file is the caller's to remove.
+    pub async fn serve_unix(self, listener: UnixListener, cancel: CancellationToken) {
+        let accept = async || listener.accept().await.map(|(stream, _)| stream);
+        self.accept(accept, cancel).await;
+    }
+
+    async fn accept<S, F>(self, accept: impl Fn() -> F, cancel: CancellationToken)
+    where
+        F: Future<Output = io::Result<S>>,
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        while let Some(accepted) = cancel.run_until_cancelled(accept()).await {
+            match accepted {
+                Ok(stream) => drop(self.tasks.spawn(self.clone().serve_connection(stream, cancel.clone()))),
+                Err(error) => {
+                    self.log().warn(format_args!("cannot accept a connection on the HTTP API: {error}"));
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+
+    /// Serves one connection until its end; when cancelled, until the calls under way are answered.
+    async fn serve_connection<S>(self, stream: S, cancel: CancellationToken)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let log = self.log().clone();
+        let buffer = BUFFER_BYTES_MIN.max(self.read_buffer_bytes() + HEAD_SLACK);
+        let io = TokioIo::new(stream);
+        let ended: Result<(), Box<dyn std::error::Error + Send + Sync>> = if self.allows_http2() {
+            let service = service_fn(move |request| self.clone().answer(request));
+            let mut builder = auto::Builder::new(TokioExecutor::new());
+            builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(buffer).max_headers(HEADERS_MAX);
+            builder
+                .http2()
+                .timer(TokioTimer::new())
+                .max_header_list_size(u32::try_from(buffer).unwrap_or(u32::MAX))
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW);
+            let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+            tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = cancel.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            }
+        } else {
+            let service = service_fn(move |request| self.clone().answer(request));
+            let mut builder = http1::Builder::new();
+            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(buffer).max_headers(HEADERS_MAX);
+            let mut connection = std::pin::pin!(builder.serve_connection(io, service));
+            let ended = tokio::select! {
+                ended = connection.as_mut() => ended,
+                () = cancel.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            ended.map_err(Into::into)
+        };
+        if let Err(error) = ended {
+            log.debug(format_args!("connection on the HTTP API ended: {error}"));
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! State over HTTP. *Source:* spec http_api.md §5.
+//!
+//! Values are kept as the text they came as: nothing is parsed into a tree, so large numbers stay what they are.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use http::HeaderValue;
+use http::header::{ETAG, IF_MATCH};
+use pillion_building_blocks::state::{
+    DeleteItem, Operation, SetItem, merge_metadata, operation_not_supported, parse_concurrency, parse_consistency,
+};
+use pillion_contract::{BulkGetItem, Concurrency, Consistency};
+use pillion_core::error::{ApiError, table};
+use pillion_runtime::body::Body;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::front::{Incall, Shared};
+use super::path;
+use super::respond::{self, HttpResponse};
+
+type Answer = Result<HttpResponse, ApiError>;
+type Metadata = BTreeMap<String, String>;
+
+/// One item of a save, or the request of a transaction's step. Unknown fields are ignored, as in the original.
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Item<'a> {
+    #[serde(alias = "Key")]
+    key: String,
+    #[serde(borrow, alias = "Value")]
+    value: Option<&'a RawValue>,
+    #[serde(alias = "ETag")]
+    etag: Option<String>,
+    #[serde(alias = "Metadata")]
+    metadata: Option<Metadata>,
+    options: Option<ItemOptions>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct ItemOptions {
+    concurrency: String,
+    consistency: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct BulkGetBody {
+    keys: Option<Vec<String>>,
+    metadata: Option<Metadata>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct TransactionBody<'a> {
+    #[serde(borrow)]
+    operations: Option<Vec<Step<'a>>>,
+    metadata: Option<Metadata>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(default)]
+struct Step<'a> {
+    operation: String,
+    #[serde(borrow)]
+    request: Item<'a>,
+}
+
+#[derive(Serialize)]
+struct BulkItem<'a> {
+    key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    etag: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    metadata: Option<&'a Metadata>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
+}
+
+impl Shared {
+    pub(super) async fn get_state(&self, store: &str, key: &str, call: &Incall) -> Answer {
+        let query = call.uri.query().unwrap_or_default();
+        let consistency = word(query, "consistency").map_or(Consistency::Unspecified, |word| parse_consistency(&word));
+        let found = self.api.state.get(store, key, consistency, path::query_metadata(query)).await?;
+        let Some(item) = found else { return Ok(respond::no_content()) };
+        let mut response = respond::json_bytes(200, Body::full(item.data));
+        if let Some(etag) = item.etag.as_deref().and_then(|etag| HeaderValue::from_str(etag).ok()) {
+            response.headers_mut().insert(ETAG, etag);
+        }
+        respond::add_metadata(&mut response, &item.metadata);
+        Ok(response)
+    }
+
+    pub(super) async fn delete_state(&self, store: &str, key: String, call: &Incall) -> Answer {
+        let query = call.uri.query().unwrap_or_default();
+        let item = DeleteItem {
+            key,
+            etag: call.headers.get(IF_MATCH).map(|etag| String::from_utf8_lossy(etag.as_bytes()).into_owned()),
+            metadata: path::query_metadata(query),
+            concurrency: word(query, "concurrency").map_or(Concurrency::Unspecified, |word| parse_concurrency(&word)),
+            consistency: word(query, "consistency").map_or(Consistency::Unspecified, |word| parse_consistency(&word)),
+        };
+        self.api.state.delete(store, item).await?;
+        Ok(respond::no_content())
+    }
+
+    pub(super) async fn save_state(&self, store: &str, call: Incall) -> Answer {
+        self.api.state.check(store)?;
+        let metadata = path::query_metadata(call.uri.query().unwrap_or_default());
+        let body = self.state_body(call.body, |error| error).await?;
+        let items: Option<Vec<Item<'_>>> = serde_json::from_slice(&body).map_err(|error| malformed(error.to_string()))?;
+        let mut sets = Vec::new();
+        for item in items.unwrap_or_default() {
+            if item.key.is_empty() {
+                return Err(malformed("\"key\" is a required field".to_owned()));
+            }
+            sets.push(set_item(item, &body, &metadata));
+        }
+        self.api.state.save(store, sets).await?;
+        Ok(respond::no_content())
+    }
+
+    pub(super) async fn get_bulk_state(&self, store: &str, call: Incall) -> Answer {
+        self.api.state.check(store)?;
+        let query = path::query_metadata(call.uri.query().unwrap_or_default());
+        let body = self.state_body(call.body, deserializing).await?;
+        let asked: BulkGetBody = serde_json::from_slice(&body).map_err(|error| malformed(deserializing(error.to_string())))?;
+        let metadata = merge_metadata(asked.metadata.unwrap_or_default(), &query);
+        let found = self.api.state.bulk_get(store, &asked.keys.unwrap_or_default(), &metadata).await?;
+        Ok(respond::json(&found.iter().map(bulk_item).collect::<Vec<_>>()))
+    }
+
+    pub(super) async fn transact_state(&self, store: &str, call: Incall) -> Answer {
+        self.api.state.check_transactional(store)?;
+        let query = path::query_metadata(call.uri.query().unwrap_or_default());
+        let body = self.state_body(call.body, deserializing).await?;
+        let asked: TransactionBody<'_> = serde_json::from_slice(&body).map_err(|error| malformed(deserializing(error.to_string())))?;
+        let mut operations = Vec::new();
+        for step in asked.operations.unwrap_or_default() {
+            let item = set_item(step.request, &body, &query);
+            operations.push(match step.operation.as_str() {
+                "upsert" => Operation::Upsert(item),
+                "delete" => Operation::Delete(delete_item(item)),
+                other => return Err(operation_not_supported(other)),
+            });
+        }
+        self.api.state.transact(store, operations, merge_metadata(asked.metadata.unwrap_or_default(), &query)).await?;
+        Ok(respond::no_content())
+    }
+
+    async fn state_body(&self, body: Body, wrap: impl Fn(String) -> String) -> Result<Bytes, ApiError> {
+        self.whole(body).await.map_err(|error| malformed(wrap(error.to_string())))
+    }
+}
+
+fn deserializing(error: String) -> String {
+    format!("failed deserializing HTTP body: {error}")
+}
+
+fn malformed(message: String) -> ApiError {
+    ApiError::new(&table::MALFORMED_REQUEST, message)
+}
+
+/// The first value of a query key.
+fn word(query: &str, name: &str) -> Option<String> {
+    path::query_pairs(query).find(|(key, _)| key == name).map(|(_, value)| value)
+}
+
+fn set_item(item: Item<'_>, body: &Bytes, query: &Metadata) -> SetItem {
+    let options = item.options.unwrap_or_default();
+    SetItem {
+        key: item.key,
+        value: item.value.map_or(Bytes::from_static(b"null"), |value| body.slice_ref(value.get().as_bytes())),
+        value_is_json: true,
+        etag: item.etag,
+        metadata: merge_metadata(item.metadata.unwrap_or_default(), query),
+        concurrency: parse_concurrency(&options.concurrency),
+        consistency: parse_consistency(&options.consistency),
+    }
+}
+
+fn delete_item(item: SetItem) -> DeleteItem {
+    DeleteItem { key: item.key, etag: item.etag, metadata: item.metadata, concurrency: item.concurrency, consistency: item.consistency }
+}
+
+/// Values are JSON of their own; one that is not (written over gRPC) would break the whole answer and is reported alone.
+fn bulk_item(found: &BulkGetItem) -> BulkItem<'_> {
+    let absent = BulkItem { key: &found.key, data: None, etag: None, metadata: None, error: found.error.clone() };
+    let Some(item) = found.item.as_ref().filter(|_| found.error.is_none()) else { return absent };
+    if item.data.is_empty() {
+        return BulkItem { etag: item.etag.as_deref(), ..absent };
+    }
+    match serde_json::from_slice::<&RawValue>(&item.data) {
+        Ok(data) => BulkItem {
+            data: Some(data),
+            etag: item.etag.as_deref(),
+            metadata: Some(&item.metadata).filter(|metadata| !metadata.is_empty()),
+            ..absent
+        },
+        Err(error) => BulkItem { error: Some(format!("the stored value is not JSON; read it by itself: {error}")), ..absent },
+    }
+}
