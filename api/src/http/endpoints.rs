@@ -20,6 +20,7 @@ pub(super) enum Call {
     SaveState,
     GetBulkState,
     TransactState,
+    QueryState,
     Publish,
     BulkPublish,
     GetSecret,
@@ -88,7 +89,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     row(Call::GetState, "GetState", &[Get], V1, "state/{storeName}/{key}", ("state", "v1")),
     row(Call::DeleteState, "DeleteState", &[Delete], V1, "state/{storeName}/{key}", ("state", "v1")),
     row(Call::SaveState, "SaveState", WRITE, V1, "state/{storeName}", ("state", "v1")),
-    not_built("QueryStateAlpha1", WRITE, ALPHA1, "state/{storeName}/query", ("state", "v1alpha1")),
+    row(Call::QueryState, "QueryStateAlpha1", WRITE, ALPHA1, "state/{storeName}/query", ("state", "v1alpha1")),
     row(Call::BulkPublish, "BulkPublishEvent", WRITE, V1, "publish/bulk/{pubsubname}/*", ("publish", "v1")),
     row(Call::BulkPublish, "BulkPublishEvent", WRITE, ALPHA1, "publish/bulk/{pubsubname}/*", ("publish", "v1alpha1")),
     row(Call::Publish, "PublishEvent", WRITE, V1, "publish/{pubsubname}/*", ("publish", "v1")),
@@ -205,8 +206,7 @@ fn parameters<'a>(route: &str, path: &'a str) -> Option<Parameters<'a>> {
             return Some(found);
         }
         let (segment, after) = left.split_once('/').map_or((left, None), |(segment, after)| (segment, Some(after)));
-        // A topic may be left out, with or without its slash; the block says what is missing.
-        rest = if after.is_none() && route.ends_with("/*") && wanted.starts_with('{') { Some("") } else { after };
+        rest = after;
         if wanted.starts_with('{') {
             if segment.is_empty() {
                 return None;
@@ -240,7 +240,6 @@ mod tests {
             (Method::PUT, "/v1.0/state/s/bulk", Call::GetBulkState, ["s", ""]),
             (Method::POST, "/v1.0/state/s", Call::SaveState, ["s", ""]),
             (Method::POST, "/v1.0/publish/p/a/b", Call::Publish, ["p", "a/b"]),
-            (Method::POST, "/v1.0/publish/p", Call::Publish, ["p", ""]),
             (Method::POST, "/v1.0/publish/bulk/p/t", Call::BulkPublish, ["p", "t"]),
             (Method::POST, "/v1.0-alpha1/publish/bulk/p/t", Call::BulkPublish, ["p", "t"]),
             (Method::GET, "/v1.0/secrets/s/bulk", Call::GetBulkSecret, ["s", ""]),
@@ -250,6 +249,7 @@ mod tests {
             (Method::PATCH, "/v1.0/state/s", Call::Invoke, ["", ""]),
             (Method::GET, "/v1.0/state/s/k/more", Call::Invoke, ["", ""]),
             (Method::GET, "/v1.0/shutdown", Call::Invoke, ["", ""]),
+            (Method::POST, "/v1.0/publish/p", Call::Invoke, ["", ""]),
             (Method::GET, "/orders", Call::Invoke, ["", ""]),
             (Method::GET, "/", Call::Invoke, ["", ""]),
             (Method::GET, "/v1.0/invoke/a/method/b", Call::Invoke, ["", ""]),

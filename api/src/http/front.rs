@@ -171,6 +171,7 @@ impl Shared {
             Call::SaveState => self.save_state(&first, call).await,
             Call::GetBulkState => self.get_bulk_state(&first, call).await,
             Call::TransactState => self.transact_state(&first, call).await,
+            Call::QueryState => Err(self.api.state.query_refused(&first)),
             Call::Publish => self.publish(first.into_owned(), second.into_owned(), call).await,
             Call::BulkPublish => return self.bulk_publish(first.into_owned(), second.into_owned(), call).await,
             Call::GetSecret => self.get_secret(&first, &second, &call).await,

@@ -139,6 +139,9 @@ pub(crate) struct FrameReader {
 impl FrameReader {
     /// Adds received bytes.
     pub(crate) fn push(&mut self, data: Bytes) {
+        if data.is_empty() {
+            return; // the end of a stream may come with an empty frame
+        }
         if self.buffer.is_empty() && self.whole.is_none() {
             self.whole = Some(data);
             return;

@@ -27,7 +27,15 @@ pub(super) fn illegal_key(store: &str, key: &str) -> ApiError {
 }
 
 pub(super) fn transactions_not_supported(store: &str) -> ApiError {
-    let error = ApiError::new(&table::STATE_TRANSACTIONS_NOT_SUPPORTED, format!("state store {store} doesn't support transactions"));
+    with_features_page(&table::STATE_TRANSACTIONS_NOT_SUPPORTED, store, "transactions")
+}
+
+pub(super) fn queries_not_supported(store: &str) -> ApiError {
+    with_features_page(&table::STATE_QUERYING_NOT_SUPPORTED, store, "querying")
+}
+
+fn with_features_page(spec: &'static ErrorSpec, store: &str, feature: &str) -> ApiError {
+    let error = ApiError::new(spec, format!("state store {store} doesn't support {feature}"));
     let link = ("Check the list of state stores and the features they support".to_owned(), FEATURES_PAGE.to_owned());
     rich(error.with_detail(ErrorDetail::Help(vec![link])), store, &[])
 }

@@ -102,6 +102,11 @@ impl StateStores {
         self.entry(store)?.transactional(store).map(|_| ())
     }
 
+    /// Why a query of this store is refused: no store of this version can be queried.
+    pub fn query_refused(&self, store: &str) -> ApiError {
+        self.check(store).err().unwrap_or_else(|| errors::queries_not_supported(store))
+    }
+
     /// Reads one key; `None` when absent.
     ///
     /// # Errors

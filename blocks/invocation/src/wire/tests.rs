@@ -117,3 +117,12 @@ fn a_frame_over_the_limit_is_refused() {
     reader.push(payload_frame(&Bytes::from(vec![0; 100]), 0));
     assert!(reader.next(10).unwrap_err().to_string().contains("larger than max"));
 }
+
+#[test]
+fn an_empty_last_frame_is_not_the_start_of_a_message() {
+    let mut reader = FrameReader::default();
+    reader.push(payload_frame(&Bytes::from_static(b"abc"), 0));
+    assert!(reader.next(0).unwrap().is_some());
+    reader.push(Bytes::new());
+    assert!(reader.is_empty() && reader.next(0).unwrap().is_none());
+}
