@@ -1,11 +1,12 @@
 //! Components that need no client library: `state.in-memory`, `pubsub.in-memory`, `secretstores.local.file`,
-//! `secretstores.local.env`, `nameresolution.local`.
+//! `secretstores.local.env`, `nameresolution.local`, `nameresolution.mdns`.
 //!
 //! *Job:* one file per component type, each with a `create` that the registry calls. *Neighbours:* `contract` and `core`
 //! only. *Invariant:* no statics; two sidecars in one process share nothing but what their metadata or `data_dir` names.
 
 mod like;
 pub mod name_local;
+pub mod name_mdns;
 pub mod pubsub_in_memory;
 pub mod secrets_env;
 pub mod secrets_file;
@@ -20,6 +21,7 @@ pub fn register(registry: &mut Registry) {
     registry.register_secrets("secretstores.local.file", secrets_file::create);
     registry.register_secrets("secretstores.local.env", secrets_env::create);
     registry.register_name_resolution("nameresolution.local", name_local::create);
+    registry.register_name_resolution("nameresolution.mdns", name_mdns::create);
 }
 
 #[cfg(test)]
