@@ -11,6 +11,8 @@ use tokio::time::timeout;
 
 use crate::Unique;
 
+pub mod durable;
+
 const DELIVERED_WITHIN: Duration = Duration::from_secs(20);
 /// Long enough for a wrong message to show up, short enough for a test.
 const QUIET_FOR: Duration = Duration::from_millis(300);
