@@ -1,4 +1,7 @@
 //! Accepting connections and stopping without cutting calls off. *Source:* spec http_api.md §1 "Server parameters".
+//!
+//! The original's 10 s for the head of a request are left out: hyper counts them from the end of the last answer, so that an
+//! idle kept-alive connection of an SDK would be closed under its user.
 
 use std::future::Future;
 use std::io;
@@ -14,7 +17,6 @@ use tokio_util::sync::CancellationToken;
 
 use super::HttpFront;
 
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// hyper's smallest buffer; the original too lets heads be 4 KiB larger than `--read-buffer-size` says.
 const BUFFER_BYTES_MIN: usize = 8192;
 const HEAD_SLACK: usize = 4096;
@@ -70,7 +72,7 @@ impl HttpFront {
         let ended: Result<(), Box<dyn std::error::Error + Send + Sync>> = if self.allows_http2() {
             let service = service_fn(move |request| self.clone().answer(request));
             let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(buffer).max_headers(HEADERS_MAX);
+            builder.http1().max_buf_size(buffer).max_headers(HEADERS_MAX);
             builder
                 .http2()
                 .timer(TokioTimer::new())
@@ -88,7 +90,7 @@ impl HttpFront {
         } else {
             let service = service_fn(move |request| self.clone().answer(request));
             let mut builder = http1::Builder::new();
-            builder.timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT).max_buf_size(buffer).max_headers(HEADERS_MAX);
+            builder.max_buf_size(buffer).max_headers(HEADERS_MAX);
             let mut connection = std::pin::pin!(builder.serve_connection(io, service));
             let ended = tokio::select! {
                 ended = connection.as_mut() => ended,

@@ -27,15 +27,15 @@ pub(super) fn illegal_key(store: &str, key: &str) -> ApiError {
 }
 
 pub(super) fn transactions_not_supported(store: &str) -> ApiError {
-    with_features_page(&table::STATE_TRANSACTIONS_NOT_SUPPORTED, store, "transactions")
+    with_features_page(&table::STATE_TRANSACTIONS_NOT_SUPPORTED, store, format!("state store {store} doesn't support transactions"))
 }
 
 pub(super) fn queries_not_supported(store: &str) -> ApiError {
-    with_features_page(&table::STATE_QUERYING_NOT_SUPPORTED, store, "querying")
+    with_features_page(&table::STATE_QUERYING_NOT_SUPPORTED, store, "state store does not support querying".to_owned())
 }
 
-fn with_features_page(spec: &'static ErrorSpec, store: &str, feature: &str) -> ApiError {
-    let error = ApiError::new(spec, format!("state store {store} doesn't support {feature}"));
+fn with_features_page(spec: &'static ErrorSpec, store: &str, message: String) -> ApiError {
+    let error = ApiError::new(spec, message);
     let link = ("Check the list of state stores and the features they support".to_owned(), FEATURES_PAGE.to_owned());
     rich(error.with_detail(ErrorDetail::Help(vec![link])), store, &[])
 }
