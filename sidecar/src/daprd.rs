@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use pillion_contract::Registry;
 use pillion_core::DAPR_VERSION;
 use pillion_core::log::{Level, LogOptions, LogSink, Logger};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::environment::Environment;
@@ -52,6 +53,7 @@ pub fn main(arguments: &[String], registry: &Registry) -> ExitCode {
         }
     };
     let log = logger(Some(&options), &environment, sink);
+    allow_open_files(&log);
     // One thread serves a sidecar: on the path of a call there is nothing to hand over between threads.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -80,6 +82,14 @@ async fn run(options: Options, environment: Environment, registry: &Registry, lo
             Next::Exit(code) => return code,
             Next::Again => log.info("Reloading after a hangup signal"),
         }
+    }
+}
+
+/// Takes as many open files as the system allows: each connection is one, and the usual soft limit of 1024 is soon reached.
+fn allow_open_files(log: &Logger) {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum }) {
+        log.debug(format_args!("the limit of open files stays {:?}: {error}", limit.current));
     }
 }
 

@@ -101,6 +101,11 @@ impl HostPool {
         })
     }
 
+    /// Whether a request sent now would not have to wait for others to end.
+    pub fn has_room(&self) -> bool {
+        self.slots.available_permits() > 0
+    }
+
     /// Sends a request in origin form (or absolute form for HTTP/2) and waits for the response head.
     ///
     /// A kept connection that turns out to be closed is replaced without the caller noticing, as long as nothing of the
