@@ -47,12 +47,7 @@ pub(crate) struct Call {
 
 impl Call {
     pub(crate) fn new(method: Method, path: impl Into<String>) -> Self {
-        Self {
-            method,
-            path: path.into(),
-            headers: Vec::new(),
-            body: Bytes::new(),
-        }
+        Self { method, path: path.into(), headers: Vec::new(), body: Bytes::new() }
     }
 
     pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
@@ -88,7 +83,9 @@ pub(crate) async fn send(endpoint: &Endpoint, call: Call, limit: Duration) -> Re
 async fn exchange(endpoint: &Endpoint, call: Call) -> Result<Answer> {
     match endpoint {
         Endpoint::Port(port) => {
-            let stream = TcpStream::connect(("127.0.0.1", *port)).await.with_context(|| format!("cannot connect to {endpoint}"))?;
+            let stream = TcpStream::connect(("127.0.0.1", *port))
+                .await
+                .with_context(|| format!("cannot connect to {endpoint}"))?;
             let _ = stream.set_nodelay(true); // only slower without
             over(TokioIo::new(stream), call, &endpoint.to_string()).await
         }
@@ -114,10 +111,7 @@ where
     let answer = match response {
         Ok(response) => {
             let status = response.status();
-            response.into_body().collect().await.map(|body| Answer {
-                status,
-                body: body.to_bytes(),
-            })
+            response.into_body().collect().await.map(|body| Answer { status, body: body.to_bytes() })
         }
         Err(error) => Err(error),
     };

@@ -49,10 +49,7 @@ impl Status {
 
 impl Console {
     pub(crate) fn new(json: bool, no_color: bool) -> Self {
-        Self {
-            json,
-            color: !no_color && std::io::stdout().is_terminal(),
-        }
+        Self { json, color: !no_color && std::io::stdout().is_terminal() }
     }
 
     pub(crate) fn success(&self, text: &str) {

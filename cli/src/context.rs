@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::client::Call;
+use crate::command::Program;
 use crate::console::Console;
 use crate::process::Spec;
 use crate::runtime_dir::RuntimeDir;
@@ -14,15 +15,21 @@ use crate::runtime_dir::RuntimeDir;
 pub(crate) struct Context {
     pub(crate) console: Console,
     pub(crate) runtime: RuntimeDir,
+    /// The name of this program in what it says.
+    pub(crate) program: String,
+    /// The component types the sidecar carries; empty = not known.
+    pub(crate) component_types: fn() -> Vec<String>,
     environment: BTreeMap<String, String>,
 }
 
 impl Context {
-    pub(crate) fn new(log_as_json: bool, runtime_path: &str, environment: BTreeMap<String, String>) -> Self {
-        let runtime = RuntimeDir::find(runtime_path, &|name| environment.get(name).cloned());
+    pub(crate) fn new(program: &Program, log_as_json: bool, runtime_path: &str) -> Self {
+        let environment = program.environment.clone();
         Self {
             console: Console::new(log_as_json, environment.contains_key("NO_COLOR")),
-            runtime,
+            runtime: RuntimeDir::find(runtime_path, &|name| environment.get(name).cloned()),
+            program: program.name.clone(),
+            component_types: program.component_types,
             environment,
         }
     }
@@ -48,7 +55,9 @@ impl Context {
         let own = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("daprd"));
         let link = self.runtime.bin().join("daprd");
         // Through the link, process lists show the name daprd; a link to another version must not be used.
-        let same = |link: &PathBuf| std::fs::canonicalize(link).ok().is_some_and(|real| Some(real) == std::fs::canonicalize(&own).ok());
+        let same = |link: &PathBuf| {
+            std::fs::canonicalize(link).ok().is_some_and(|real| Some(real) == std::fs::canonicalize(&own).ok())
+        };
         if same(&link) { link } else { own }
     }
 

@@ -42,14 +42,9 @@ impl Sink {
             Some(path) => Some((path.to_owned(), create(path)?)),
             None => None,
         };
-        let inner = Inner {
-            prefix: console.map(|(console, prefix)| console.prefix(prefix)),
-            file,
-            last: VecDeque::new(),
-        };
-        Ok(Self {
-            inner: Rc::new(RefCell::new(inner)),
-        })
+        let inner =
+            Inner { prefix: console.map(|(console, prefix)| console.prefix(prefix)), file, last: VecDeque::new() };
+        Ok(Self { inner: Rc::new(RefCell::new(inner)) })
     }
 
     /// Takes whole lines (and perhaps an unfinished last one).
@@ -95,7 +90,8 @@ impl Sink {
 
 fn create(path: &Path) -> Result<File> {
     if let Some(directory) = path.parent() {
-        std::fs::create_dir_all(directory).with_context(|| format!("cannot create the log directory {}", directory.display()))?;
+        std::fs::create_dir_all(directory)
+            .with_context(|| format!("cannot create the log directory {}", directory.display()))?;
     }
     File::create(path).with_context(|| format!("cannot create the log file {}", path.display()))
 }
@@ -170,7 +166,9 @@ mod tests {
         let writing = async {
             for chunk in chunks {
                 tokio::io::AsyncWriteExt::write_all(&mut writer, chunk).await.unwrap();
-                tokio::task::yield_now().await; // the reader sees each chunk by itself
+                for _ in 0..3 {
+                    tokio::task::yield_now().await; // the reader sees each chunk by itself
+                }
             }
             drop(writer);
         };

@@ -21,7 +21,8 @@ const METADATA_LIMIT: Duration = Duration::from_millis(1500);
 
 /// All running instances, in the order in which they were started.
 pub(crate) async fn find(context: &Context) -> Vec<Record> {
-    let mut found: Vec<Record> = record::read_all(&context.runtime.run()).into_iter().filter(Record::sidecar_alive).collect();
+    let mut found: Vec<Record> =
+        record::read_all(&context.runtime.run()).into_iter().filter(Record::sidecar_alive).collect();
     for process in proc::sidecars(context.runtime.root()) {
         if found.iter().any(|record| record.daprd_pid == process.id) {
             continue;
@@ -70,7 +71,15 @@ fn from_command_line(process: &proc::Sidecar) -> Record {
         }
         let (name, value) = match name.split_once('=') {
             Some((name, value)) => (name, value.to_owned()),
-            None => (name, process.arguments.get(at + 1).filter(|next| !next.starts_with("--")).cloned().unwrap_or_else(|| "true".into())),
+            None => (
+                name,
+                process
+                    .arguments
+                    .get(at + 1)
+                    .filter(|next| !next.starts_with("--"))
+                    .cloned()
+                    .unwrap_or_else(|| "true".into()),
+            ),
         };
         set.flags().iter().any(|flag| flag.name == name).then(|| format!("--{name}={value}"))
     });
@@ -126,13 +135,26 @@ mod tests {
     fn a_command_line_tells_ports_and_id() {
         let process = proc::Sidecar {
             id: 7,
-            arguments: ["daprd", "-app-id", "cart", "--dapr-http-port=3510", "--app-port", "8080", "--enable-profiling", "--log-level", "debug"]
-                .map(str::to_owned)
-                .to_vec(),
+            arguments: [
+                "daprd",
+                "-app-id",
+                "cart",
+                "--dapr-http-port=3510",
+                "--app-port",
+                "8080",
+                "--enable-profiling",
+                "--log-level",
+                "debug",
+            ]
+            .map(str::to_owned)
+            .to_vec(),
             started_unix: 100,
         };
         let record = from_command_line(&process);
-        assert_eq!((record.app_id.as_str(), record.http_port, record.grpc_port, record.app_port), ("cart", 3510, 50001, 8080));
+        assert_eq!(
+            (record.app_id.as_str(), record.http_port, record.grpc_port, record.app_port),
+            ("cart", 3510, 50001, 8080)
+        );
         assert_eq!((record.max_request_body_size, record.http_read_buffer_size), (4 << 20, 4096));
         assert!(record.metrics_enabled);
     }

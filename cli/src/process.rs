@@ -16,6 +16,8 @@ use anyhow::{Context as _, Result};
 use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::process::{Child, ChildStderr, ChildStdout, Command};
 
+use crate::instances::proc;
+
 /// Name by which this executable is started again as a helper of the command.
 const OWN_NAME: &str = "dapr";
 
@@ -80,12 +82,7 @@ impl Launcher {
             .and_then(Pid::from_raw)
             .context("the child has ended before it began")?;
         self.guard.add(group);
-        Ok(Process {
-            child,
-            group,
-            ended: None,
-            group_gone: false,
-        })
+        Ok(Process { child, group, ended: None, group_gone: false })
     }
 
     /// Tells the guard that nothing is left of an ended process, whose number may be given to another one.
@@ -161,8 +158,10 @@ pub(crate) fn signal_group(group: Pid, signal: Signal) {
     let _ = kill_process_group(group, signal); // it has ended already
 }
 
+/// Whether a process of the group runs. One that has ended and waits to be noticed by its parent does not: in a container,
+/// that parent may be one that never looks.
 pub(crate) fn group_alive(group: Pid) -> bool {
-    test_kill_process_group(group).is_ok()
+    test_kill_process_group(group).is_ok() && proc::group_runs(group.as_raw_nonzero().get())
 }
 
 /// How a process ended, in words: `exited with code 3`, `was killed by signal 9`.

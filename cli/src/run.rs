@@ -1,6 +1,7 @@
 //! `dapr run`: one application with its sidecar, a sidecar alone, or the applications of a run file.
 
 mod app_settings;
+pub(crate) mod file;
 mod flags;
 pub(crate) mod instance;
 mod multi;
@@ -12,6 +13,7 @@ pub(crate) mod tended;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail};
+pub(crate) use multi::find as find_file;
 use pillion_core::flags::Parsed;
 
 use crate::command::{Command, Outcome, block_on_local};
@@ -43,7 +45,12 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
         if !ignored.is_empty() || !parsed.positional().is_empty() {
             context.console.warning(&format!(
                 "the run file tells everything: ignored {}",
-                ignored.iter().map(|name| format!("--{name}")).chain(parsed.positional().iter().cloned()).collect::<Vec<_>>().join(", ")
+                ignored
+                    .iter()
+                    .map(|name| format!("--{name}"))
+                    .chain(parsed.positional().iter().cloned())
+                    .collect::<Vec<_>>()
+                    .join(", ")
             ));
         }
         return block_on_local(multi::run(context, parsed.text("run-file")));
@@ -59,7 +66,11 @@ fn check_command(context: &Context, settings: &crate::settings::Settings) -> Res
     };
     let directory = settings.directory.clone().unwrap_or_else(|| PathBuf::from("."));
     if !directory.is_dir() {
-        bail!("cannot start the application {:?}: the directory {} does not exist", settings.app_id, directory.display());
+        bail!(
+            "cannot start the application {:?}: the directory {} does not exist",
+            settings.app_id,
+            directory.display()
+        );
     }
     let search = settings.env.get("PATH").map(String::as_str).or_else(|| context.variable("PATH")).unwrap_or_default();
     if executable(program, &directory, search) {

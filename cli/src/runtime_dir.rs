@@ -15,15 +15,15 @@ impl RuntimeDir {
     pub(crate) fn find(flag: &str, variable: &dyn Fn(&str) -> Option<String>) -> Self {
         let non_empty = |value: Option<String>| value.filter(|value| !value.trim().is_empty());
         if let Some(root) = non_empty(Some(flag.to_owned())).or_else(|| non_empty(variable("DAPR_RUNTIME_PATH"))) {
-            return Self {
-                root: std::path::absolute(&root).unwrap_or_else(|_| PathBuf::from(root)),
-                chosen: true,
-            };
+            return Self { root: std::path::absolute(&root).unwrap_or_else(|_| PathBuf::from(root)), chosen: true };
         }
-        let home = non_empty(variable("HOME")).or_else(|| non_empty(variable("USERPROFILE")));
-        Self {
-            root: home.map_or_else(std::env::temp_dir, PathBuf::from),
-            chosen: false,
+        match non_empty(variable("HOME")).or_else(|| non_empty(variable("USERPROFILE"))) {
+            Some(home) => Self { root: PathBuf::from(home), chosen: false },
+            // Children must be told: what they would find by themselves may be another place.
+            None => Self {
+                root: std::env::temp_dir().join(format!("dapr-{}", rustix::process::getuid().as_raw())),
+                chosen: true,
+            },
         }
     }
 
@@ -50,6 +50,11 @@ impl RuntimeDir {
 
     pub(crate) fn config(&self) -> PathBuf {
         self.dir().join("config.yaml")
+    }
+
+    /// Data of the default components.
+    pub(crate) fn data(&self) -> PathBuf {
+        self.dir().join("data")
     }
 
     /// Records of running instances.

@@ -200,22 +200,14 @@ mod tests {
     use super::*;
 
     fn ports() -> Ports {
-        Ports {
-            http: 3500,
-            grpc: 50001,
-            internal_grpc: 50002,
-            metrics: 9090,
-            profile: 7777,
-        }
+        Ports { http: 3500, grpc: 50001, internal_grpc: 50002, metrics: 9090, profile: 7777 }
     }
 
     #[test]
     fn only_what_was_set_is_passed() {
-        let settings = Settings {
-            app_id: "cart".into(),
-            ..Settings::default()
-        };
-        let line: Vec<String> = settings.sidecar_arguments(&ports()).iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        let settings = Settings { app_id: "cart".into(), ..Settings::default() };
+        let line: Vec<String> =
+            settings.sidecar_arguments(&ports()).iter().map(|part| part.to_string_lossy().into_owned()).collect();
         assert_eq!(
             line.join(" "),
             "--app-id cart --dapr-http-port 3500 --dapr-grpc-port 50001 --dapr-internal-grpc-port 50002 --metrics-port 9090"
@@ -226,10 +218,7 @@ mod tests {
     fn every_setting_has_its_flag() {
         let settings = Settings {
             app_id: "cart".into(),
-            wanted: Wanted {
-                app: Some(8080),
-                ..Wanted::default()
-            },
+            wanted: Wanted { app: Some(8080), ..Wanted::default() },
             app_protocol: "grpc".into(),
             app_channel_address: "127.0.0.1".into(),
             app_ssl: true,
@@ -255,7 +244,8 @@ mod tests {
             log_level: "debug".into(),
             ..Settings::default()
         };
-        let line: Vec<String> = settings.sidecar_arguments(&ports()).iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        let line: Vec<String> =
+            settings.sidecar_arguments(&ports()).iter().map(|part| part.to_string_lossy().into_owned()).collect();
         assert!(line.join(" ").ends_with(
             "--app-port 8080 --app-protocol grpc --app-channel-address 127.0.0.1 --app-ssl --app-max-concurrency 7 \
              --enable-app-health-check --app-health-check-path /up --app-health-probe-interval 2 --app-health-probe-timeout 300 \

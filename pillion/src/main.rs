@@ -9,7 +9,7 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    let mut arguments = std::env::args();
+    let mut arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
     let called = arguments.next().unwrap_or_default();
     let mut arguments: Vec<String> = arguments.collect();
     let name = Path::new(&called).file_name().and_then(|name| name.to_str()).unwrap_or_default();
@@ -20,5 +20,11 @@ fn main() -> ExitCode {
         arguments.remove(0);
         return pillion_sidecar::daprd::main(&arguments, &pillion_catalog::registry());
     }
-    pillion_cli::main(arguments)
+    let program = if name == "dapr" { "dapr" } else { "pillion" };
+    pillion_cli::main(program, arguments, component_types)
+}
+
+/// For the commands that look at component files.
+fn component_types() -> Vec<String> {
+    pillion_catalog::registry().types().into_iter().map(str::to_owned).collect()
 }

@@ -79,7 +79,7 @@ post_tenant() { # <json>
   curl_quickly -o "$work/answer" -w '%{http_code}' -H 'content-type: application/json' -d "$1" \
     "http://127.0.0.1:${ports[tenant-service]}/tenant"
 }
-answer_id() { sed -n 's/.*"id": *"\([0-9]*\)".*/\1/p' "$work/answer"; }
+answer_id() { { cat "$work/answer"; echo; } | sed -n 's/.*"id": *"\([0-9]*\)".*/\1/p'; }
 
 # Creates tenants with a phone number and prints their ids; stops at the first that is refused.
 create_tenants() { # <how many>

@@ -35,11 +35,7 @@ fn sidecar(id: u32, root: &Path, boot: i64) -> Option<Sidecar> {
         return None;
     }
     let seconds = i64::try_from(start_ticks(id) / TICKS_PER_SECOND).ok()?;
-    Some(Sidecar {
-        id,
-        arguments,
-        started_unix: boot + seconds,
-    })
+    Some(Sidecar { id, arguments, started_unix: boot + seconds })
 }
 
 fn file_name(program: &str) -> &str {
@@ -52,7 +48,10 @@ fn same_place(environment: &[String], root: &Path) -> bool {
         value.filter(|value| !value.is_empty())
     };
     match variable("DAPR_RUNTIME_PATH").or_else(|| variable("HOME")) {
-        Some(place) => Path::new(place) == root || std::fs::canonicalize(place).ok() == std::fs::canonicalize(root).ok(),
+        Some(place) => {
+            let real = |path: &Path| std::fs::canonicalize(path).ok();
+            Path::new(place) == root || real(Path::new(place)).is_some_and(|place| real(root) == Some(place))
+        }
         None => false,
     }
 }
@@ -65,18 +64,40 @@ fn texts(bytes: &[u8]) -> Vec<String> {
 /// Start of a process in clock ticks since boot: with the process ID, it names a process for good. 0 = no such process,
 /// or one that has ended and was not yet waited for.
 pub(crate) fn start_ticks(id: u32) -> u64 {
-    let Ok(stat) = std::fs::read_to_string(format!("/proc/{id}/stat")) else {
+    let Some(fields) = stat_fields(id) else {
         return 0;
     };
-    // The second field, the name in parentheses, may hold spaces and parentheses itself.
-    let Some((_, rest)) = stat.rsplit_once(") ") else {
-        return 0;
-    };
-    let mut fields = rest.split(' ');
+    let mut fields = fields.split(' ');
     if fields.next() == Some("Z") {
         return 0;
     }
     fields.nth(18).and_then(|ticks| ticks.parse().ok()).unwrap_or(0)
+}
+
+/// The fields of `/proc/<pid>/stat` from the state on.
+fn stat_fields(id: u32) -> Option<String> {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The second field, the name in parentheses, may hold spaces and parentheses itself.
+    stat.rsplit_once(") ").map(|(_, rest)| rest.to_owned())
+}
+
+/// Whether a process of this group has not ended. Without a process table, it is taken for running.
+pub(crate) fn group_runs(group: i32) -> bool {
+    let Ok(entries) = std::fs::read_dir("/proc") else {
+        return true;
+    };
+    let mut ids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok()).peekable();
+    if ids.peek().is_none() {
+        return true;
+    }
+    ids.any(|id| {
+        let Some(fields) = stat_fields(id) else {
+            return false;
+        };
+        let mut fields = fields.split(' ');
+        let ended = fields.next().is_none_or(|state| state == "Z" || state == "X");
+        !ended && fields.nth(1).and_then(|number| number.parse::<i32>().ok()) == Some(group)
+    })
 }
 
 fn boot_time() -> i64 {

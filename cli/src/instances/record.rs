@@ -60,9 +60,7 @@ pub(crate) struct RecordFile {
 impl RecordFile {
     /// `number` tells the instances of one command apart.
     pub(crate) fn new(directory: &Path, number: usize) -> Self {
-        Self {
-            path: directory.join(format!("{}-{number}.json", std::process::id())),
-        }
+        Self { path: directory.join(format!("{}-{number}.json", std::process::id())) }
     }
 
     /// Writes the file anew; a reader sees the old or the new content.
@@ -93,10 +91,12 @@ pub(crate) fn read_all(directory: &Path) -> Vec<Record> {
     let Ok(entries) = std::fs::read_dir(directory) else {
         return Vec::new();
     };
-    let files = entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "json"));
+    let files =
+        entries.flatten().map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "json"));
     let mut records = Vec::new();
     for path in files {
-        let Some(record) = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok()) else {
+        let Some(record) = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<Record>(&bytes).ok())
+        else {
             continue;
         };
         if record.sidecar_alive() || record.command_alive() {
@@ -116,18 +116,9 @@ mod tests {
     fn records_of_the_living_are_read_and_those_of_the_dead_removed() {
         let directory = tempfile::tempdir().unwrap();
         let own = std::process::id();
-        let living = Record {
-            app_id: "cart".into(),
-            cli_pid: own,
-            cli_start: proc::start_ticks(own),
-            ..Record::default()
-        };
-        let dead = Record {
-            app_id: "gone".into(),
-            cli_pid: own,
-            cli_start: 1,
-            ..Record::default()
-        };
+        let living =
+            Record { app_id: "cart".into(), cli_pid: own, cli_start: proc::start_ticks(own), ..Record::default() };
+        let dead = Record { app_id: "gone".into(), cli_pid: own, cli_start: 1, ..Record::default() };
         let (first, second) = (RecordFile::new(directory.path(), 0), RecordFile::new(directory.path(), 1));
         first.write(&living).unwrap();
         second.write(&dead).unwrap();

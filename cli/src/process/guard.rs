@@ -1,7 +1,7 @@
 //! Ends process groups after the death of the command that started them.
 //!
 //! The guard reads a pipe whose only writer is the command: `+ 123` adds a group, `- 123` removes it, `.` means a normal end. When the pipe closes
-//! without it, the command was killed, and the groups get SIGTERM, five seconds, SIGKILL.
+//! without it, the command was killed, and the groups get SIGTERM, six seconds, SIGKILL.
 
 use std::collections::BTreeSet;
 use std::io::{BufRead as _, Write as _};
@@ -18,8 +18,8 @@ use super::{group_alive, signal_group};
 /// First argument that selects this role.
 pub(crate) const ROLE: &str = "__guard";
 
-/// Time between SIGTERM and SIGKILL. *Source:* the grace period of the original's `stop`.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time between SIGTERM and SIGKILL. *Source:* the grace period of the original's `stop`; a sidecar gives its own calls as much.
+const PATIENCE: Duration = Duration::from_secs(6);
 
 /// The command's end of the pipe.
 #[derive(Debug)]

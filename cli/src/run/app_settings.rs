@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail};
 use pillion_core::flags::Parsed;
 
+use super::file::App;
 use super::names;
 use crate::context::Context;
 use crate::ports::Wanted;
@@ -14,8 +15,8 @@ use crate::runtime_dir::RuntimeDir;
 use crate::settings::{HealthCheck, Settings};
 
 /// *Source:* ports of the control plane in self-hosted mode.
-pub(super) const PLACEMENT_PORT: u16 = 50005;
-pub(super) const SCHEDULER_PORT: u16 = 50006;
+const PLACEMENT_PORT: u16 = 50005;
+const SCHEDULER_PORT: u16 = 50006;
 /// *Source:* the address the original passes when the Configuration asks for mTLS.
 const SENTRY: &str = "localhost:50001";
 
@@ -79,8 +80,44 @@ pub(super) fn from_flags(context: &Context, parsed: &Parsed) -> Result<Settings>
     Ok(settings)
 }
 
+/// Settings of one application of a run file.
+pub(super) fn from_run_file(context: &Context, app: &App) -> Settings {
+    let shared = &app.shared;
+    let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    let own_runtime = shared.runtime_path.as_ref().map(|path| RuntimeDir::find(&path.to_string_lossy(), &|_| None));
+    let runtime = own_runtime.as_ref().unwrap_or(&context.runtime);
+    let config = config_or_default(shared.config.clone(), runtime);
+    Settings {
+        app_id: app.id.clone(),
+        wanted: app.wanted,
+        app_protocol: text(&shared.app_protocol).unwrap_or_else(|| "http".to_owned()),
+        app_channel_address: text(&app.app_channel_address).unwrap_or_else(|| "127.0.0.1".to_owned()),
+        app_ssl: shared.app_ssl,
+        sentry: sentry(context, config.as_deref()),
+        config,
+        resources: resources_or_default(shared.resources.clone(), runtime),
+        placement: control_plane_address(shared.placement.as_deref(), PLACEMENT_PORT),
+        scheduler: control_plane_address(shared.scheduler.as_deref(), SCHEDULER_PORT),
+        app_max_concurrency: Some(shared.app_max_concurrency).filter(|limit| *limit > 0),
+        health: shared.health.clone(),
+        max_body_size: shared.max_body_size.clone(),
+        read_buffer_size: shared.read_buffer_size.clone(),
+        unix_domain_socket: app.unix_domain_socket.clone(),
+        listen_addresses: text(&shared.listen_addresses),
+        enable_profiling: shared.enable_profiling,
+        enable_api_logging: shared.enable_api_logging,
+        log_level: text(&shared.log_level).unwrap_or_else(|| "info".to_owned()),
+        command: app.command.clone(),
+        directory: Some(app.directory.clone()),
+        env: shared.env.clone(),
+        runtime_path: shared.runtime_path.clone(),
+        // Source: applications of one file are on one machine; the sidecars need no other address.
+        host_ip: context.variable("DAPR_HOST_IP").is_none().then_some("127.0.0.1"),
+    }
+}
+
 /// A port of a flag or a key; zero and less = none was asked for.
-pub(super) fn port(name: &str, number: i64) -> Result<Option<u16>> {
+fn port(name: &str, number: i64) -> Result<Option<u16>> {
     match u16::try_from(number) {
         Ok(0) => Ok(None),
         Ok(port) => Ok(Some(port)),
@@ -90,7 +127,7 @@ pub(super) fn port(name: &str, number: i64) -> Result<Option<u16>> {
 }
 
 /// Checks the protocol towards an application; empty = http.
-pub(super) fn protocol(text: &str) -> Result<String> {
+fn protocol(text: &str) -> Result<String> {
     let lower = text.to_lowercase();
     match lower.as_str() {
         "" => Ok("http".to_owned()),
@@ -112,22 +149,24 @@ fn size(parsed: &Parsed, name: &str, deprecated: &str, unit: &str) -> Result<Opt
 }
 
 /// The directories given, else the runtime directory's components when `dapr init` has made them.
-pub(super) fn resources_or_default(given: Vec<PathBuf>, runtime: &RuntimeDir) -> Vec<PathBuf> {
+fn resources_or_default(given: Vec<PathBuf>, runtime: &RuntimeDir) -> Vec<PathBuf> {
     if given.is_empty() { Some(runtime.components()).filter(|path| path.is_dir()).into_iter().collect() } else { given }
 }
 
 /// The file given, else that of the runtime directory when there is one.
-pub(super) fn config_or_default(given: Option<PathBuf>, runtime: &RuntimeDir) -> Option<PathBuf> {
+fn config_or_default(given: Option<PathBuf>, runtime: &RuntimeDir) -> Option<PathBuf> {
     given.or_else(|| Some(runtime.config()).filter(|path| path.is_file()))
 }
 
 /// Address of a control-plane service: an empty text = off, a host without a port gets the standard one.
 ///
 /// `None` = the standard address, if something listens there now; without a control plane the sidecar would only retry.
-pub(super) fn control_plane_address(given: Option<&str>, default_port: u16) -> Option<String> {
+fn control_plane_address(given: Option<&str>, default_port: u16) -> Option<String> {
     match given.map(str::trim) {
         Some("") => None,
-        Some(address) => Some(address.split(',').map(|one| with_port(one.trim(), default_port)).collect::<Vec<_>>().join(",")),
+        Some(address) => {
+            Some(address.split(',').map(|one| with_port(one.trim(), default_port)).collect::<Vec<_>>().join(","))
+        }
         None => {
             let address = SocketAddr::from(([127, 0, 0, 1], default_port));
             let listens = TcpStream::connect_timeout(&address, Duration::from_millis(50)).is_ok();
@@ -142,7 +181,7 @@ fn with_port(address: &str, port: u16) -> String {
 }
 
 /// Where certificates come from, when the Configuration asks for mTLS. What is wrong with the file, the sidecar tells.
-pub(super) fn sentry(context: &Context, config: Option<&Path>) -> Option<String> {
+fn sentry(context: &Context, config: Option<&Path>) -> Option<String> {
     let variable = |name: &str| context.variable(name).map(str::to_owned);
     let (configuration, _) = pillion_resources::load_configuration(&[config?.to_owned()], &variable).ok()?;
     (configuration.mtls_enabled == Some(true)).then(|| SENTRY.to_owned())
@@ -150,11 +189,14 @@ pub(super) fn sentry(context: &Context, config: Option<&Path>) -> Option<String>
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::collections::BTreeMap;
 
+    use super::*;
+    use crate::command::Program;
+
     fn settings(arguments: &[&str]) -> Result<Settings> {
-        let context = Context::new(false, "/nowhere", BTreeMap::new());
+        let program = Program { name: "dapr".into(), environment: BTreeMap::new(), component_types: Vec::new };
+        let context = Context::new(&program, false, "/nowhere");
         let parsed = super::super::flags::table().parse(arguments.iter().copied()).unwrap();
         from_flags(&context, &parsed)
     }
@@ -172,7 +214,10 @@ mod tests {
         let settings = settings(&["--app-id", "a", "--", "python3", "app.py", "--app-id", "other"]).unwrap();
         assert_eq!(settings.command, ["python3", "app.py", "--app-id", "other"]);
         assert_eq!(settings.app_id, "a");
-        assert_eq!((settings.max_body_size, settings.app_max_concurrency, settings.enable_api_logging), (None, None, None));
+        assert_eq!(
+            (settings.max_body_size, settings.app_max_concurrency, settings.enable_api_logging),
+            (None, None, None)
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use http::Method;
 
-use super::tended::Tended;
+use super::tended::{APP_PATIENCE, SIDECAR_PATIENCE, Tended};
 use crate::client::{self, Call, Endpoint};
 use crate::context::Context;
 use crate::forward::Sink;
@@ -70,16 +70,10 @@ impl Instance {
     ) -> Result<Self> {
         let mut spec = context.sidecar_spec(settings.sidecar_arguments(&ports));
         spec.variables.extend(settings.sidecar_variables());
-        let sidecar = Tended::start(launcher, &spec, sink)?;
+        let sidecar = Tended::start(launcher, &spec, sink, SIDECAR_PATIENCE)?;
         let record = record(&settings, &ports, &sidecar, template);
-        let instance = Self {
-            settings,
-            ports,
-            sidecar,
-            app: None,
-            record,
-            file: RecordFile::new(&context.runtime.run(), number),
-        };
+        let instance =
+            Self { settings, ports, sidecar, app: None, record, file: RecordFile::new(&context.runtime.run(), number) };
         instance.write_record(context);
         Ok(instance)
     }
@@ -88,7 +82,13 @@ impl Instance {
     ///
     /// # Errors
     /// When the process cannot be started.
-    pub(crate) fn start_app(&mut self, context: &Context, launcher: &Rc<Launcher>, sink: Sink, inherit_input: bool) -> Result<()> {
+    pub(crate) fn start_app(
+        &mut self,
+        context: &Context,
+        launcher: &Rc<Launcher>,
+        sink: Sink,
+        inherit_input: bool,
+    ) -> Result<()> {
         let Some((program, arguments)) = self.settings.command.split_first() else {
             return Ok(());
         };
@@ -100,7 +100,7 @@ impl Instance {
             variables: self.settings.app_variables(&self.ports),
             inherit_input,
         };
-        let app = Tended::start(launcher, &spec, sink)?;
+        let app = Tended::start(launcher, &spec, sink, APP_PATIENCE)?;
         self.record.app_pid = app.id;
         self.record.app_start = proc::start_ticks(app.id);
         self.record.app_log_path = app.sink.file().map(|path| path.display().to_string()).unwrap_or_default();
@@ -154,6 +154,20 @@ impl Instance {
         Ok(())
     }
 
+    /// The command as one text; empty when there is none.
+    pub(crate) fn command_text(&self) -> &str {
+        &self.record.command
+    }
+
+    /// Removes the sockets of a sidecar that had no time to do it.
+    pub(crate) fn remove_sockets(&self) {
+        for endpoint in [self.settings.http_endpoint(&self.ports), self.settings.grpc_endpoint(&self.ports)] {
+            if let Endpoint::Socket(path) = endpoint {
+                let _ = std::fs::remove_file(path); // the sidecar has removed it already
+            }
+        }
+    }
+
     fn write_record(&self, context: &Context) {
         if let Err(error) = self.file.write(&self.record) {
             context.console.warning(&format!("{error:#}; `dapr list` and `dapr stop` may not find this app"));
@@ -196,7 +210,11 @@ fn record(settings: &Settings, ports: &Ports, sidecar: &Tended, template: &Templ
 /// Stops applications first, so that their last calls still find a sidecar, then the sidecars; all at once, killing what
 /// ignores the request. `hurry` kills everything as soon as it completes.
 pub(crate) async fn stop_all(instances: &mut [Instance], hurry: impl Future<Output = ()>) {
-    let kills: Vec<_> = instances.iter().flat_map(|instance| instance.app.iter().chain([&instance.sidecar])).map(Tended::killer).collect();
+    let kills: Vec<_> = instances
+        .iter()
+        .flat_map(|instance| instance.app.iter().chain([&instance.sidecar]))
+        .map(Tended::killer)
+        .collect();
     let orderly = async {
         let apps = || instances.iter().filter_map(|instance| instance.app.as_ref());
         apps().for_each(Tended::stop);

@@ -3,12 +3,12 @@
 use std::hash::{BuildHasher as _, RandomState};
 
 const FIRST: [&str; 24] = [
-    "amber", "brisk", "calm", "clever", "copper", "dusty", "eager", "early", "gentle", "golden", "hidden", "honest", "lively", "lucky",
-    "mellow", "nimble", "patient", "plain", "quiet", "rapid", "silver", "steady", "sunny", "tidy",
+    "amber", "brisk", "calm", "clever", "copper", "dusty", "eager", "early", "gentle", "golden", "hidden", "honest",
+    "lively", "lucky", "mellow", "nimble", "patient", "plain", "quiet", "rapid", "silver", "steady", "sunny", "tidy",
 ];
 const SECOND: [&str; 24] = [
-    "acorn", "badger", "beacon", "birch", "bridle", "canyon", "cedar", "falcon", "ferry", "harbor", "heron", "lantern", "maple", "meadow",
-    "otter", "pebble", "pine", "rider", "river", "saddle", "sparrow", "stable", "trail", "willow",
+    "acorn", "badger", "beacon", "birch", "bridle", "canyon", "cedar", "falcon", "ferry", "harbor", "heron", "lantern",
+    "maple", "meadow", "otter", "pebble", "pine", "rider", "river", "saddle", "sparrow", "stable", "trail", "willow",
 ];
 
 pub(super) fn random() -> String {

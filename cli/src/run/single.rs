@@ -28,13 +28,18 @@ pub(super) async fn run(context: &Context, settings: Settings) -> Outcome {
     let mut signals = Signals::new()?;
     let console = &context.console;
     if settings.command.is_empty() {
-        console.warning("No application command found, starting Dapr only: the application can be started by hand at any time");
+        console.warning(
+            "No application command found, starting Dapr only: the application can be started by hand at any time",
+        );
     }
     check_command(context, &settings)?;
     let ports = ports::choose(&[(&settings.app_id, settings.wanted)])?.remove(0);
     let launcher = Rc::new(Launcher::start()?);
     match &settings.unix_domain_socket {
-        None => console.info(&format!("Starting Dapr with id {}. HTTP Port: {}. gRPC Port: {}", settings.app_id, ports.http, ports.grpc)),
+        None => console.info(&format!(
+            "Starting Dapr with id {}. HTTP Port: {}. gRPC Port: {}",
+            settings.app_id, ports.http, ports.grpc
+        )),
         Some(_) => console.info(&format!(
             "Starting Dapr with id {}. HTTP Socket: {}. gRPC Socket: {}",
             settings.app_id,
@@ -50,7 +55,8 @@ pub(super) async fn run(context: &Context, settings: Settings) -> Outcome {
         () = signals.next() => End::Signal,
     };
     let code = tell_end(context, &end);
-    let (app_ran, sidecar_ran) = (instance.app.as_ref().is_some_and(|app| !app.has_ended()), !instance.sidecar.has_ended());
+    let (app_ran, sidecar_ran) =
+        (instance.app.as_ref().is_some_and(|app| !app.has_ended()), !instance.sidecar.has_ended());
     stop_all(std::slice::from_mut(&mut instance), signals.next()).await;
     if sidecar_ran {
         console.success("Exited Dapr successfully");
@@ -58,7 +64,7 @@ pub(super) async fn run(context: &Context, settings: Settings) -> Outcome {
     if app_ran {
         console.success("Exited App successfully");
     }
-    remove_sockets(&instance);
+    instance.remove_sockets();
     drop(instance);
     if let Ok(launcher) = Rc::try_unwrap(launcher) {
         launcher.finish();
@@ -121,10 +127,16 @@ async fn wait_for_sidecar(context: &Context, instance: &Instance) -> Result<()> 
 async fn listening(instance: &Instance, api: &str, endpoint: &Endpoint) -> Result<()> {
     instance.listening(endpoint).await.map_err(|reason| match reason {
         NotListening::Ended(status) => {
-            anyhow!("the sidecar {} before it listened on {api} {endpoint}; its last lines above tell why", describe_end(status))
+            anyhow!(
+                "the sidecar {} before it listened on {api} {endpoint}; its last lines above tell why",
+                describe_end(status)
+            )
         }
         NotListening::TooLate => {
-            anyhow!("the sidecar does not listen on {api} {endpoint} after {} s; its log lines above may tell why", LISTENING_LIMIT.as_secs())
+            anyhow!(
+                "the sidecar does not listen on {api} {endpoint} after {} s; its log lines above may tell why",
+                LISTENING_LIMIT.as_secs()
+            )
         }
     })
 }
@@ -135,9 +147,7 @@ async fn introduce(context: &Context, instance: &Instance) -> Result<()> {
         context.console.warning(&format!("{error:#}"));
     }
     if instance.app.is_some() {
-        if !instance.record_command().is_empty() {
-            context.console.info(&format!("Updating metadata for app command: {}", instance.record_command()));
-        }
+        context.console.info(&format!("Updating metadata for app command: {}", instance.command_text()));
         context.console.success("You're up and running! Both Dapr and your app logs will appear here.\n");
     } else {
         context.console.success("You're up and running! Dapr logs will appear here.\n");
@@ -188,15 +198,4 @@ pub(super) fn exited_with(what: &str, status: ExitStatus) -> String {
 fn input_is_no_terminal() -> bool {
     use std::io::IsTerminal as _;
     !std::io::stdin().is_terminal()
-}
-
-fn remove_sockets(instance: &Instance) {
-    for endpoint in [
-        instance.settings.http_endpoint(&instance.ports),
-        instance.settings.grpc_endpoint(&instance.ports),
-    ] {
-        if let Endpoint::Socket(path) = endpoint {
-            let _ = std::fs::remove_file(path); // the sidecar has removed it already
-        }
-    }
 }

@@ -13,8 +13,12 @@ use tokio_util::sync::CancellationToken;
 use crate::forward::Sink;
 use crate::process::{Launcher, Process, Spec};
 
-/// Time between SIGTERM and SIGKILL. *Source:* the original's grace period for applications.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+/// Time an application has between SIGTERM and SIGKILL. *Source:* the original's grace period.
+pub(crate) const APP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// As [`APP_PATIENCE`], for a sidecar: more than the five seconds it gives its own calls by default, and with the head start of
+/// applications less than the ten seconds after which test drivers give up.
+pub(crate) const SIDECAR_PATIENCE: Duration = Duration::from_secs(7);
 
 /// Time for the last output after the end of a process; descendants may keep the pipe open for ever.
 const LAST_OUTPUT: Duration = Duration::from_millis(200);
@@ -31,11 +35,11 @@ pub(crate) struct Tended {
 }
 
 impl Tended {
-    /// Starts a child; to be called inside a `LocalSet`.
+    /// Starts a child; to be called inside a `LocalSet`. It has `patience` to end when it is asked to.
     ///
     /// # Errors
     /// As [`Launcher::spawn`].
-    pub(crate) fn start(launcher: &Rc<Launcher>, spec: &Spec, sink: Sink) -> Result<Self> {
+    pub(crate) fn start(launcher: &Rc<Launcher>, spec: &Spec, sink: Sink, patience: Duration) -> Result<Self> {
         let mut process = launcher.spawn(spec)?;
         let (stdout, stderr) = process.take_output();
         let copies = [sink.copy(stdout), sink.copy(stderr)];
@@ -44,7 +48,15 @@ impl Tended {
         Ok(Self {
             id: process.id(),
             sink,
-            task: tokio::task::spawn_local(tend(Rc::clone(launcher), process, copies, sender, stop.clone(), kill.clone())),
+            task: tokio::task::spawn_local(tend(
+                Rc::clone(launcher),
+                process,
+                copies,
+                sender,
+                stop.clone(),
+                kill.clone(),
+                patience,
+            )),
             stop,
             kill,
             ended,
@@ -65,6 +77,11 @@ impl Tended {
     /// Asks the child and its descendants to end; [`Tended::finished`] tells when they have.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
+    }
+
+    /// Whether it was asked to end.
+    pub(crate) fn stop_asked(&self) -> bool {
+        self.stop.is_cancelled()
     }
 
     /// What kills all that is left of it, at once.
@@ -89,6 +106,7 @@ async fn tend(
     ended: watch::Sender<Option<ExitStatus>>,
     stop: CancellationToken,
     kill: CancellationToken,
+    patience: Duration,
 ) {
     let mut copies = Some(copies);
     tokio::select! {
@@ -101,7 +119,7 @@ async fn tend(
         () = stop.cancelled() => {}
     }
     let status = tokio::select! {
-        status = process.stop(PATIENCE) => status,
+        status = process.stop(patience) => status,
         () = kill.cancelled() => {
             process.signal(Signal::KILL);
             process.wait().await
