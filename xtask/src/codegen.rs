@@ -46,7 +46,7 @@ const PACKAGES: &[Package] = &[
 
 /// Runs the command. `args` are those after `codegen`; the only one known is `--check`, which writes nothing and
 /// fails when a checked-in file is missing, stale or not generated any more.
-pub fn run(args: &[String]) -> Result<()> {
+pub(crate) fn run(args: &[String]) -> Result<()> {
     let check = match args {
         [] => false,
         [one] if one == "--check" => true,

@@ -9,9 +9,10 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use http_body_util::BodyExt as _;
 use pillion_core::log::Logger;
 use pillion_core::secret::Secret;
+use pillion_invocation::Invoker;
 use pillion_proto::durabletask::task_hub_sidecar_service_server::{TaskHubSidecarService, TaskHubSidecarServiceServer};
 use pillion_proto::runtime::v1::dapr_server::DaprServer;
-use pillion_runtime::message::{CALLEE_APP_ID, DAPR_API_TOKEN, DAPR_APP_ID};
+use pillion_runtime::message::DAPR_API_TOKEN;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::body::Body;
@@ -39,6 +40,7 @@ pub struct FrontOptions {
 pub struct GrpcFront {
     dapr: DaprServer<GrpcApi>,
     task_hub: TaskHubSidecarServiceServer<NoWorkflows>,
+    pub(super) invoker: Arc<Invoker>,
     options: Arc<FrontOptions>,
     pub(super) tasks: TaskTracker,
 }
@@ -53,6 +55,7 @@ impl GrpcFront {
     pub fn new(api: GrpcApi, options: FrontOptions) -> Self {
         let limit = if options.max_body_bytes == 0 { usize::MAX } else { options.max_body_bytes };
         Self {
+            invoker: api.invoker.clone(),
             dapr: DaprServer::new(api).max_decoding_message_size(limit).max_encoding_message_size(limit),
             task_hub: TaskHubSidecarServiceServer::new(NoWorkflows).max_decoding_message_size(limit).max_encoding_message_size(limit),
             options: Arc::new(options),
@@ -80,7 +83,7 @@ impl GrpcFront {
         match service {
             "dapr.proto.runtime.v1.Dapr" => self.dapr.call(request.map(Body::new)).await.map(with_head),
             "TaskHubSidecarService" => self.task_hub.call(request.map(Body::new)).await,
-            _ => Ok(foreign(request.headers(), request.uri().path()).into_http()),
+            _ => Ok(foreign(&self.invoker, request.map(Body::new)).await),
         }
     }
 
@@ -95,13 +98,10 @@ impl GrpcFront {
     }
 }
 
-/// The refusal of a call to a service that this sidecar does not have itself.
-fn foreign(headers: &HeaderMap, path: &str) -> Status {
-    let names = [CALLEE_APP_ID, DAPR_APP_ID];
-    match names.into_iter().find_map(|name| headers.get(name)).and_then(|value| value.to_str().ok()) {
-        Some(app) => Status::unimplemented(format!("cannot pass {path} on to app {app}: gRPC proxying is not supported yet")),
-        None => Status::unknown(format!("failed to proxy request: required metadata {CALLEE_APP_ID} or {DAPR_APP_ID} not found")),
-    }
+/// A call to a service that this sidecar does not have itself: it is for the app that its metadata names.
+async fn foreign(invoker: &Invoker, request: Request<Body>) -> Response<Body> {
+    // On the heap: with policies and connections in it the future is large, and most calls are not of this kind.
+    Box::pin(invoker.proxy(request)).await
 }
 
 /// An error of `InvokeService` tells the app's HTTP status in its head, where the original has it too; an answer that is

@@ -19,10 +19,12 @@ use pillion_proto::durabletask::task_hub_sidecar_service_client::TaskHubSidecarS
 use pillion_proto::google::protobuf::Any;
 use pillion_proto::google::rpc;
 use pillion_proto::runtime::v1 as pb;
+use pillion_proto::runtime::v1::app_callback_client::AppCallbackClient;
+use pillion_proto::runtime::v1::app_callback_server::{AppCallback, AppCallbackServer};
 use pillion_proto::runtime::v1::dapr_client::DaprClient;
 use pillion_resources::ApiRule;
 use pillion_runtime::resiliency::Policies;
-use pillion_runtime::app_channel::{AppChannel, AppHealth, HttpChannel, HttpChannelOptions, Protocol};
+use pillion_runtime::app_channel::{AppChannel, AppHealth, GrpcChannel, HttpChannel, HttpChannelOptions, Protocol};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -31,6 +33,8 @@ use tonic::{Code, Status};
 
 use super::*;
 use crate::runtime_info::{RuntimeMetadata, SubscriptionInfo};
+
+mod streams;
 
 /// Remembers what it was told.
 #[derive(Default)]
@@ -469,10 +473,53 @@ async fn what_is_denied_or_not_built_is_unimplemented() {
 #[tokio::test]
 async fn a_foreign_service_needs_an_app_id() {
     let fixture = fixture(None, ApiRules::default()).await;
-    let mut foreign = pillion_proto::runtime::v1::app_callback_client::AppCallbackClient::new(fixture.channel.clone());
+    let mut foreign = AppCallbackClient::new(fixture.channel.clone());
     let status = foreign.list_topic_subscriptions(()).await.unwrap_err();
     let text = "failed to proxy request: required metadata dapr-callee-app-id or dapr-app-id not found";
     assert_eq!((status.code(), status.message()), (Code::Unknown, text));
+    for (app, code, text) in [("other", Code::Unknown, "no app other"), ("app", Code::Unavailable, "--app-protocol grpc")] {
+        let mut request = tonic::Request::new(());
+        request.metadata_mut().insert("dapr-app-id", app.parse().unwrap());
+        let status = foreign.list_topic_subscriptions(request).await.unwrap_err();
+        assert_eq!(status.code(), code);
+        assert!(status.message().contains(text), "{status}");
+    }
+}
+
+/// An app that tells the metadata it is called with.
+struct Callbacks;
+
+#[tonic::async_trait]
+impl AppCallback for Callbacks {
+    async fn on_invoke(&self, request: tonic::Request<InvokeRequest>) -> Result<tonic::Response<pillion_proto::common::v1::InvokeResponse>, Status> {
+        let names: Vec<_> = request.metadata().as_ref().keys().map(|name| name.as_str()).collect();
+        let data = Some(Any { type_url: String::new(), value: names.join(" ").into() });
+        Ok(tonic::Response::new(pillion_proto::common::v1::InvokeResponse { data, ..Default::default() }))
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_service_is_the_apps_and_the_token_stays_here() {
+    let fixture = fixture(Some("secret"), ApiRules::default()).await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let incoming = tonic::transport::server::TcpIncoming::from(listener);
+    let server = tonic::transport::Server::builder().add_service(AppCallbackServer::new(Callbacks));
+    tokio::spawn(server.serve_with_incoming(incoming));
+    let app = GrpcChannel::new("127.0.0.1", port, 0, None, 1 << 20, AppHealth::new(true)).unwrap();
+    fixture.front.invoker.set_app_channel(Some(AppChannel::Grpc(Arc::new(app))));
+    let mut foreign = AppCallbackClient::new(fixture.channel.clone());
+    let call = |token: &'static str| {
+        let mut request = tonic::Request::new(InvokeRequest::default());
+        request.metadata_mut().insert("dapr-app-id", "app".parse().unwrap());
+        request.metadata_mut().insert("dapr-api-token", token.parse().unwrap());
+        request.metadata_mut().insert("x-mine", "1".parse().unwrap());
+        request
+    };
+    assert_eq!(foreign.on_invoke(call("wrong")).await.unwrap_err().code(), Code::Unauthenticated);
+    let seen = foreign.on_invoke(call("secret")).await.unwrap().into_inner().data.unwrap().value;
+    let seen = String::from_utf8(seen.to_vec()).unwrap();
+    assert!(seen.contains("x-mine") && !seen.contains("dapr-"), "{seen}");
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use http::{HeaderName, HeaderValue, Request, Uri};
 use parking_lot::Mutex;
 use pillion_core::error::GrpcCode;
 use pillion_runtime::app_channel::pool::{HostPool, Protocol};
-use pillion_runtime::message::{AppStatus, InvokeRequest, InvokeResponse, strip_hop_by_hop};
+use pillion_runtime::message::{AppStatus, InvokeRequest, InvokeResponse, check_escapes, strip_hop_by_hop};
 
 use crate::peer::PeerError;
 
@@ -51,6 +51,7 @@ impl Endpoints {
         let invalid = |reason: String| PeerError::new(GrpcCode::InvalidArgument, format!("endpoint {:?}: {reason}", endpoint.base_url));
         let mut target = endpoint.base_url.trim_end_matches('/').to_owned();
         if !request.method.is_empty() {
+            check_escapes(&request.method).map_err(invalid)?;
             target.push('/');
             target.push_str(&percent_encoding::utf8_percent_encode(&request.method, PATH).to_string());
         }
@@ -134,5 +135,9 @@ mod tests {
         let endpoint = Endpoint { base_url: "ftp://host".into(), headers: vec![] };
         let error = endpoints.call(&endpoint, InvokeRequest::default()).await.unwrap_err();
         assert!(error.message.contains("ftp"), "{error}");
+        let endpoint = Endpoint { base_url: "http://host".into(), headers: vec![] };
+        let request = InvokeRequest { method: "100%".into(), ..InvokeRequest::default() };
+        let error = endpoints.call(&endpoint, request).await.unwrap_err();
+        assert!(error.message.contains("invalid URL escape"), "{error}");
     }
 }

@@ -1,27 +1,37 @@
 //! The internal gRPC server: calls of other sidecars to the app of this one.
 
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
 use h2::{RecvStream, SendStream};
+use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderValue, Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use pillion_core::error::GrpcCode;
 use pillion_core::log::Logger;
 use pillion_runtime::app_channel::AppChannel;
-use pillion_runtime::body::BodyError;
+use pillion_runtime::body::{Body, BodyError};
 use pillion_runtime::message::{InvokeRequest, InvokeResponse, normalize_method};
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::peer::{CALL_LOCAL, CALL_LOCAL_STREAM, PeerError};
+use crate::direct;
+use crate::peer::{CALL_LOCAL, CALL_LOCAL_STREAM, OWN_AGENT, PeerError};
+use crate::proxy;
 use crate::stream::{Direction, MessageStream, send_payloads, send_with_capacity};
 use crate::wire::{WireError, decode_invoke_request, decode_request, first_response_frame};
 
 /// Bodies up to this size are sent in one message with their head.
 const INLINE_BODY: u64 = 64 * 1024;
+/// Paths of the sidecars' own service; every other one is the app's.
+const OWN_SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
@@ -55,7 +65,12 @@ impl InternalServer {
                     let server = self.clone();
                     let cancel = cancel.clone();
                     self.tasks.spawn(async move {
-                        if let Err(error) = server.serve_connection(stream, cancel).await {
+                        let ended = match cancel.run_until_cancelled(begins_as_grpc(&stream)).await {
+                            Some(true) => server.serve_connection(stream, cancel).await.map_err(BodyError::from),
+                            Some(false) => server.serve_direct(stream, cancel).await.map_err(BodyError::from),
+                            None => Ok(()), // stopped before anything was asked
+                        };
+                        if let Err(error) = ended {
                             server.log.debug(format_args!("connection of another sidecar ended: {error}"));
                         }
                     });
@@ -95,11 +110,43 @@ impl InternalServer {
         }
     }
 
+    /// Serves calls of another Pillion that need no gRPC; see [`direct`].
+    async fn serve_direct(&self, stream: TcpStream, cancel: CancellationToken) -> Result<(), hyper::Error> {
+        let _ = stream.set_nodelay(true); // only slower without it
+        let service = service_fn(|request: Request<Incoming>| async { Ok::<_, Infallible>(self.answer_direct(request.map(Body::from)).await) });
+        let connection = http1::Builder::new().max_buf_size(direct::HEAD_BYTES_MAX).serve_connection(TokioIo::new(stream), service);
+        let mut connection = std::pin::pin!(connection);
+        tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = cancel.cancelled() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        }
+    }
+
+    async fn answer_direct(&self, request: Request<Body>) -> Response<Body> {
+        let Some(request) = direct::decode(request) else {
+            let mut refused = Response::new(Body::full("this port is for calls between sidecars; the API has a port of its own\n"));
+            *refused.status_mut() = http::StatusCode::NOT_FOUND;
+            return refused;
+        };
+        let outcome = match self.channel() {
+            Ok(channel) => self.invoke(&channel, request).await,
+            Err(error) => Err(error),
+        };
+        direct::encode(outcome)
+    }
+
     async fn handle(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let outcome = match request.uri().path() {
-            CALL_LOCAL_STREAM => self.call_local_stream(request.into_body(), &mut respond).await,
+            CALL_LOCAL_STREAM => self.call_local_stream(request, &mut respond).await,
             CALL_LOCAL => self.call_local(request.into_body(), &mut respond).await,
-            other => Err(PeerError::new(GrpcCode::Unimplemented, format!("unknown method {other} on the internal gRPC server"))),
+            other if other.starts_with(OWN_SERVICE) => {
+                Err(PeerError::new(GrpcCode::Unimplemented, format!("unknown method {other} on the internal gRPC server")))
+            }
+            // Boxed, so that the far more frequent calls of apps do not carry its size.
+            _ => return Box::pin(proxy::serve((self.channel)(), self.max_body_bytes, request, respond)).await,
         };
         if let Err(error) = outcome {
             self.log.debug(format_args!("call of another sidecar failed: {error}"));
@@ -107,9 +154,10 @@ impl InternalServer {
         }
     }
 
-    async fn call_local_stream(&self, body: RecvStream, respond: &mut SendResponse<Bytes>) -> Result<(), PeerError> {
+    async fn call_local_stream(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>) -> Result<(), PeerError> {
         let channel = self.channel()?;
-        let mut messages = MessageStream::new(body, Direction::Request, self.max_body_bytes);
+        let terse = request.headers().get(USER_AGENT).is_some_and(|agent| agent == OWN_AGENT);
+        let mut messages = MessageStream::new(request.into_body(), Direction::Request, self.max_body_bytes);
         let first = messages.message().await.map_err(|error| malformed(&error))?.ok_or_else(|| malformed(&"no message in the request"))?;
         let chunk = decode_request(first).map_err(|error| malformed(&error))?;
         let mut request = chunk
@@ -117,7 +165,7 @@ impl InternalServer {
             .ok_or_else(|| malformed(&"request does not contain the required fields in the leading chunk"))?;
         request.body = messages.into_body(chunk.payload).map_err(|error| malformed(&error))?;
         let response = self.invoke(&channel, request).await?;
-        stream_response(response, respond).await
+        stream_response(response, respond, terse).await
     }
 
     async fn call_local(&self, body: RecvStream, respond: &mut SendResponse<Bytes>) -> Result<(), PeerError> {
@@ -147,7 +195,16 @@ impl InternalServer {
     }
 }
 
-async fn stream_response(mut response: InvokeResponse, respond: &mut SendResponse<Bytes>) -> Result<(), PeerError> {
+/// Whether a connection begins with the first bytes of HTTP/2; only looks at them.
+async fn begins_as_grpc(stream: &TcpStream) -> bool {
+    let mut first = [0; 3];
+    // The preface comes in one packet; a client that sends less than three bytes speaks neither protocol.
+    matches!(stream.peek(&mut first).await, Ok(3)) && first == *b"PRI"
+}
+
+/// `terse`: the caller is a Pillion too. It takes the end of the stream for OK, which saves both sides a packet; any other
+/// gRPC client wants the status in trailers.
+async fn stream_response(mut response: InvokeResponse, respond: &mut SendResponse<Bytes>, terse: bool) -> Result<(), PeerError> {
     let small = response.body.known_length().is_some_and(|length| length <= INLINE_BODY);
     let first = if small {
         let bytes = std::mem::take(&mut response.body).collect(0).await.map_err(|error| app_broke(&error))?;
@@ -156,8 +213,15 @@ async fn stream_response(mut response: InvokeResponse, respond: &mut SendRespons
         None
     };
     let frame = first_response_frame(&response, first.as_ref());
-    let mut stream = respond.send_response(head(), false).map_err(|error| gone(&error))?;
-    stream.send_data(frame, false).map_err(|error| gone(&error))?;
+    let mut head = head();
+    if terse {
+        head.headers_mut().insert(direct::MARK, HeaderValue::from_static("1"));
+    }
+    let mut stream = respond.send_response(head, false).map_err(|error| gone(&error))?;
+    stream.send_data(frame, small && terse).map_err(|error| gone(&error))?;
+    if small && terse {
+        return Ok(());
+    }
     if !small {
         let mut body = response.body;
         if let Err(error) = send_payloads(&mut stream, &mut body, 0).await {

@@ -1,14 +1,17 @@
 //! Service invocation: from an app id to the app behind another sidecar, and the other way round.
 //!
-//! *Job:* resolve, connect, apply policies, stream ([`outbound`]); accept calls of other sidecars ([`inbound`]).
+//! *Job:* resolve, connect, apply policies, stream ([`outbound`]); accept calls of other sidecars ([`inbound`]); pass gRPC
+//! calls of any service through ([`Invoker::proxy`]).
 //! *Neighbours:* `api` calls [`Invoker`]; `runtime` gives the app channel. *Invariant:* bodies stream; what is read into
 //! memory is limited and only read when a retry may need it.
 
+mod direct;
 pub mod endpoint;
 pub mod inbound;
 pub mod outbound;
 mod peer;
 mod policy;
+mod proxy;
 mod stream;
 mod wire;
 

@@ -1,7 +1,7 @@
 //! Connections to other sidecars.
 //!
 //! One HTTP/2 connection per address, more when its streams run out; idle ones are closed. *Source:* spec internals.md
-//! §7.3 (2048 streams, 3 minutes idle, purge every 45 s).
+//! §7.3 (2048 streams, 3 minutes idle, purge every 45 s, a ping every 10 s).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,16 +11,20 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use http::{HeaderValue, Request, Version};
+use h2::{Ping, PingPong};
+use http::header::{CONTENT_TYPE, TE, USER_AGENT};
+use http::{HeaderValue, Request, Uri, Version};
 use parking_lot::Mutex;
 use pillion_core::error::GrpcCode;
 use pillion_core::log::Logger;
 use pillion_runtime::app_channel::ChannelError;
+use pillion_runtime::app_channel::pool::HostPool;
 use pillion_runtime::body::{Body, BodyError};
 use pillion_runtime::message::{InvokeRequest, InvokeResponse};
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::direct;
 use crate::stream::{Direction, MessageStream, grpc_status, send_payloads};
 use crate::wire::{decode_response, first_request_frame};
 
@@ -28,11 +32,15 @@ const STREAMS_PER_CONNECTION: usize = 2048;
 const IDLE_LIMIT: Duration = Duration::from_secs(180);
 const PURGE_INTERVAL: Duration = Duration::from_secs(45);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const PING_INTERVAL: Duration = Duration::from_secs(10);
+const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// Path of the streaming call. *Source:* `dapr/proto/internals/v1/service_invocation.proto`.
 pub(crate) const CALL_LOCAL_STREAM: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream";
+/// `user-agent` of the calls of this program.
+pub(crate) const OWN_AGENT: &str = "pillion";
 /// Path of the unary call.
 pub(crate) const CALL_LOCAL: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocal";
 
@@ -57,6 +65,11 @@ impl PeerError {
     pub fn plain(code: GrpcCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), is_status: false }
     }
+
+    /// Whether it is a status, not a plain error of this sidecar.
+    pub fn is_status(&self) -> bool {
+        self.is_status
+    }
 }
 
 impl fmt::Display for PeerError {
@@ -80,6 +93,8 @@ struct Connection {
 }
 
 struct Load {
+    /// Where calls of apps go on this connection.
+    uri: Uri,
     streams: AtomicUsize,
     last_used: Mutex<Instant>,
 }
@@ -92,6 +107,23 @@ impl StreamGuard {
         load.streams.fetch_add(1, Ordering::Relaxed);
         Self(load.clone())
     }
+
+    /// The head of a call of an app.
+    fn head(&self) -> Request<()> {
+        let mut request = Request::new(());
+        *request.method_mut() = http::Method::POST;
+        *request.version_mut() = Version::HTTP_2;
+        *request.uri_mut() = self.0.uri.clone();
+        let headers = request.headers_mut();
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert(USER_AGENT, HeaderValue::from_static(OWN_AGENT));
+        request
+    }
+}
+
+fn uri_of(address: &str) -> Result<Uri, http::Error> {
+    Uri::builder().scheme("http").authority(address).path_and_query(CALL_LOCAL_STREAM).build()
 }
 
 impl Drop for StreamGuard {
@@ -101,18 +133,25 @@ impl Drop for StreamGuard {
     }
 }
 
+/// A place for one stream on a connection.
+pub(crate) struct Lease {
+    pub(crate) sender: SendRequest<Bytes>,
+    pub(crate) guard: StreamGuard,
+}
+
 /// All connections to other sidecars.
 pub struct PeerPool {
     connections: Mutex<HashMap<String, Vec<Connection>>>,
+    /// Sidecars that are Pillions too, and have said so.
+    direct: Mutex<HashMap<String, Arc<HostPool>>>,
     max_body_bytes: usize,
-    user_agent: HeaderValue,
     log: Logger,
 }
 
 impl PeerPool {
     /// Makes an empty pool. `max_body_bytes` limits a received message; 0 = no limit.
     pub fn new(max_body_bytes: usize, log: Logger) -> Self {
-        Self { connections: Mutex::default(), max_body_bytes, user_agent: HeaderValue::from_static("pillion"), log }
+        Self { connections: Mutex::default(), direct: Mutex::default(), max_body_bytes, log }
     }
 
     /// Closes idle connections until cancelled.
@@ -137,6 +176,7 @@ impl PeerPool {
     /// Forgets the connections to an address, so that the next call dials again.
     pub fn forget(&self, address: &str) {
         self.connections.lock().remove(address);
+        self.direct.lock().remove(address);
     }
 
     /// Sends a request to the app behind the sidecar at `address` and waits for the head of the answer.
@@ -149,14 +189,18 @@ impl PeerPool {
     pub async fn call(
         &self,
         address: &str,
-        extra: &[(&str, &str)],
+        extra: &[(&'static str, &str)],
         request: &InvokeRequest,
         mut body: Body,
     ) -> Result<InvokeResponse, PeerError> {
-        let (mut sender, guard) = self.connection(address).await?;
         let whole = body.as_full();
+        let direct = self.direct.lock().get(address).cloned().filter(|pool| whole.is_some() && direct::fits(pool, request));
+        if let Some(pool) = direct {
+            return direct::call(&pool, address, extra, request, body).await;
+        }
+        let (mut sender, guard) = self.connection(address).await?;
         let first = first_request_frame(request, extra, whole.as_ref().filter(|bytes| !bytes.is_empty()));
-        let (response, mut stream) = sender.send_request(self.head(address), false).map_err(|error| unavailable(address, &error))?;
+        let (response, mut stream) = sender.send_request(guard.head(), false).map_err(|error| unavailable(address, &error))?;
         stream.send_data(first, whole.is_some()).map_err(|error| unavailable(address, &error))?;
         if whole.is_none() {
             let log = self.log.clone();
@@ -182,6 +226,11 @@ impl PeerPool {
             return Err(PeerError::new(GrpcCode::from_http_status(response.status().as_u16()), message));
         }
         let (parts, receive) = response.into_parts();
+        if parts.headers.contains_key(direct::MARK)
+            && let Some((host, port)) = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)))
+        {
+            self.direct.lock().entry(address.to_owned()).or_insert_with(|| direct::pool(host, port));
+        }
         grpc_status(&parts.headers)?;
         let mut messages = MessageStream::new(receive, Direction::Response, self.max_body_bytes);
         let Some(message) = messages.message().await.map_err(|error| broken(&error))? else {
@@ -197,21 +246,13 @@ impl PeerPool {
         Ok(response)
     }
 
-    fn head(&self, address: &str) -> Request<()> {
-        let mut request = Request::new(());
-        *request.method_mut() = http::Method::POST;
-        *request.version_mut() = Version::HTTP_2;
-        *request.uri_mut() = http::Uri::builder()
-            .scheme("http")
-            .authority(address)
-            .path_and_query(CALL_LOCAL_STREAM)
-            .build()
-            .unwrap_or_else(|_| http::Uri::from_static(CALL_LOCAL_STREAM));
-        let headers = request.headers_mut();
-        headers.insert("te", HeaderValue::from_static("trailers"));
-        headers.insert("content-type", HeaderValue::from_static("application/grpc"));
-        headers.insert("user-agent", self.user_agent.clone());
-        request
+    /// A place on a connection to the sidecar at `address`, which is ready for a request.
+    ///
+    /// # Errors
+    /// `Unavailable` when the sidecar cannot be reached.
+    pub(crate) async fn lease(&self, address: &str) -> Result<Lease, PeerError> {
+        let (sender, guard) = self.connection(address).await?;
+        Ok(Lease { sender, guard })
     }
 
     async fn connection(&self, address: &str) -> Result<(SendRequest<Bytes>, StreamGuard), PeerError> {
@@ -255,19 +296,37 @@ impl PeerPool {
             .map_err(|_| refused(&"no connection within 5s"))?
             .map_err(|error| refused(&error))?;
         stream.set_nodelay(true).map_err(|error| refused(&error))?;
-        let (sender, connection) = h2::client::Builder::new()
+        let uri = uri_of(address).map_err(|error| refused(&error))?;
+        let (sender, mut connection) = h2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(stream)
             .await
             .map_err(|error| refused(&error))?;
+        let pings = connection.ping_pong();
         tokio::spawn(async move {
-            let _ = connection.await; // its streams get the error
+            // Its streams get the error, also when it is dropped because nobody answers.
+            tokio::select! {
+                _ = connection => {}
+                () = until_silent(pings) => {}
+            }
         });
-        let load = Arc::new(Load { streams: AtomicUsize::new(0), last_used: Mutex::new(Instant::now()) });
+        let load = Arc::new(Load { uri, streams: AtomicUsize::new(0), last_used: Mutex::new(Instant::now()) });
         let guard = StreamGuard::new(&load);
         self.connections.lock().entry(address.to_owned()).or_default().push(Connection { sender: sender.clone(), load });
         Ok((sender, guard))
+    }
+}
+
+/// Pings until no answer comes: a host that vanished sends no end of its connections.
+async fn until_silent(pings: Option<PingPong>) {
+    let Some(mut pings) = pings else { return std::future::pending().await };
+    loop {
+        tokio::time::sleep(PING_INTERVAL).await;
+        match tokio::time::timeout(PING_TIMEOUT, pings.ping(Ping::opaque())).await {
+            Ok(Ok(_)) => {}
+            Ok(Err(_)) | Err(_) => return,
+        }
     }
 }
 

@@ -13,7 +13,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use pillion_core::error::{ApiError, GrpcCode, table};
 use pillion_runtime::body::{Body, BodyError};
-use pillion_runtime::message::{AppStatus, InvokeRequest, InvokeResponse};
+use pillion_runtime::message::{AppStatus, InvokeRequest, InvokeResponse, wants_events};
 use pillion_runtime::resiliency::{Failure, FailureClass, Policy, PolicyError, TIMEOUT_TEXT};
 use tokio::time::{Instant, Sleep};
 
@@ -132,7 +132,7 @@ impl Invoker {
             Destination::Own | Destination::Peer(_) => request.method.as_str(),
         };
         match self.policies.app(target, endpoint) {
-            None => Ok(self.send(&destination, request).await?),
+            None => Ok(self.ask(&destination, request, judge).await?),
             Some(policy) => self.under(&policy, &destination, request, judge).await,
         }
     }
@@ -176,6 +176,18 @@ impl Invoker {
         }
     }
 
+    /// One call. A stream of events that another app refuses is a failure of the call, not an answer. *Source:* the
+    /// original's called side, which has no answer to give back then; here it is judged on the calling side, so that it
+    /// holds whoever is called.
+    async fn ask(&self, destination: &Destination, request: InvokeRequest, judge: Judge) -> Result<InvokeResponse, PeerError> {
+        let events = judge == Judge::Http && matches!(destination, Destination::Peer(_)) && wants_events(&request.headers);
+        let answer = self.send(destination, request).await?;
+        if events && matches!(answer.status, AppStatus::Http(code) if !(200..=299).contains(&code)) {
+            return Err(PeerError::new(GrpcCode::Internal, "error invoking app channel: no response received from stream"));
+        }
+        Ok(answer)
+    }
+
     /// One attempt; answers that may be thrown away for a better one, and those that must be whole, are read to their end.
     async fn attempt(
         &self,
@@ -184,7 +196,7 @@ impl Invoker {
         judge: Judge,
         streaming: bool,
     ) -> Result<InvokeResponse, PeerError> {
-        let mut answer = self.send(destination, request).await?;
+        let mut answer = self.ask(destination, request, judge).await?;
         let whole = match judge {
             Judge::Message => true,
             Judge::Http => !streaming && judge.failure(answer.status).is_some(),

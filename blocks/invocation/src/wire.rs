@@ -60,7 +60,7 @@ pub(crate) struct ResponseChunk {
 const FRAME_HEADER: usize = 5;
 
 /// Makes the first frame of a request stream.
-pub(crate) fn first_request_frame(request: &InvokeRequest, extra: &[(&str, &str)], payload: Option<&Bytes>) -> Bytes {
+pub(crate) fn first_request_frame(request: &InvokeRequest, extra: &[(&'static str, &str)], payload: Option<&Bytes>) -> Bytes {
     let any_length = if request.data_type_url.is_empty() { 0 } else { string_length(1, &request.data_type_url) };
     let extension_length = varint_length(1, verb_number(&request.verb) as u64) + string_length(2, &request.query);
     let message_length = string_length(1, &request.method)
@@ -468,7 +468,7 @@ struct HeaderLengths {
 }
 
 impl HeaderLengths {
-    fn new(headers: &HeaderMap, extra: &[(&str, &str)]) -> Self {
+    fn new(headers: &HeaderMap, extra: &[(&'static str, &str)]) -> Self {
         let mut entries = Vec::with_capacity(headers.keys_len() + extra.len());
         for name in headers.keys() {
             let list = headers.get_all(name).iter().map(|value| nested_length(1, value.len())).sum();
@@ -485,7 +485,7 @@ impl HeaderLengths {
         self.entries.iter().map(|(_, entry)| nested_length(tag, *entry)).sum()
     }
 
-    fn put(&self, out: &mut BytesMut, tag: u32, headers: &HeaderMap, extra: &[(&str, &str)]) {
+    fn put(&self, out: &mut BytesMut, tag: u32, headers: &HeaderMap, extra: &[(&'static str, &str)]) {
         let mut lengths = self.entries.iter();
         let mut next = || lengths.next().copied().unwrap_or_default();
         for name in headers.keys() {

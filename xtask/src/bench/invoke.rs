@@ -80,7 +80,7 @@ fn start(id: &str, title: &str, app: u16, directory: &Path) -> Result<MeasuredPa
             directory,
         ),
         "E-sync" => tenants(id, title, Route::Sidecars(ours()?), Notify::Sync, directory),
-        "G" => bail!("not built yet: the sidecar has no gRPC proxy to measure"),
+        "G" => bail!("the load driver speaks HTTP/1.1 only; the gRPC proxy has tests, no bench yet"),
         "J" => bail!("not built yet: mTLS needs the sentry service"),
         other => bail!("no variant {other}"),
     }

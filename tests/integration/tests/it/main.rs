@@ -11,6 +11,7 @@
 mod app_health;
 mod fixture;
 mod grpc;
+mod grpc_proxy;
 mod healthz;
 mod metadata;
 mod ports;
