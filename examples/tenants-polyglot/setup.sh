@@ -5,10 +5,9 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-cache=${XDG_CACHE_HOME:-$HOME/.cache}/pillion/polyglot
+. "$here/../../scripts/lib/install.bash"
 
 missing=()
-java_major() { java -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -n 1; }
 [ "$(java_major 2>/dev/null || true)" -ge 17 ] 2>/dev/null || missing+=(openjdk-17-jdk-headless)
 command -v node >/dev/null || missing+=(nodejs)
 command -v npm >/dev/null || missing+=(npm)
@@ -23,33 +22,7 @@ if [ ${#missing[@]} -gt 0 ]; then
   apt-get install -qq -y --no-install-recommends "${missing[@]}" >/dev/null
 fi
 
-# The directory of one set of dependencies: named after the interpreter and the list, made whole or not at all.
-install_into() { # <kind> <list file> <interpreter version> <installer function>
-  local key dir
-  key=$( { cat "$2"; echo "$3"; } | sha256sum | cut -c1-16)
-  dir=$cache/$1-$key
-  if [ ! -e "$dir/complete" ]; then
-    rm -rf "$dir"
-    mkdir -p "$dir"
-    "$4" "$dir" "$2"
-    touch "$dir/complete"
-  fi
-  installed=$dir
-}
-
-install_python() {
-  python3 -m venv "$1/venv"
-  "$1/venv/bin/python" -m pip install --quiet --disable-pip-version-check -r "$2"
-}
-
-install_node() {
-  cp "$2" "$1/package.json"
-  (cd "$1" && npm install --no-package-lock --no-audit --no-fund --ignore-scripts --loglevel=error)
-}
-
-# Some launchers named python3 are shell scripts that depend on the caller's environment: ask the interpreter itself.
-python_version=$(python3 -c 'import sys; print(sys.version, sys.base_prefix)')
-install_into python "$here/notification-service/requirements.txt" "$python_version" install_python
+install_into python "$here/notification-service/requirements.txt" "$(python_version)" install_python
 ln -sfn "$installed/venv" "$here/notification-service/.venv"
 install_into node "$here/email-service/package.json" "$(node --version)" install_node
 ln -sfn "$installed/node_modules" "$here/email-service/node_modules"

@@ -30,7 +30,12 @@ const ATTEMPTS_PER_LINE: u32 = 100;
 ///
 /// # Errors
 /// A text that names the flag that cannot be used.
-pub(crate) fn channel(options: &Options, port: u16, environment: &Environment, health: AppHealth) -> Result<AppChannel, String> {
+pub(crate) fn channel(
+    options: &Options,
+    port: u16,
+    environment: &Environment,
+    health: AppHealth,
+) -> Result<AppChannel, String> {
     let token = environment.non_empty("APP_API_TOKEN").map(|token| pillion_core::secret::Secret::new(token.to_owned()));
     let host = &options.app_channel_address;
     let protocol = match options.app_protocol {
@@ -38,10 +43,19 @@ pub(crate) fn channel(options: &Options, port: u16, environment: &Environment, h
         AppProtocol::Https => Protocol::HttpsUnverified,
         AppProtocol::H2c => Protocol::H2c,
         AppProtocol::Grpc => {
-            let channel = GrpcChannel::new(host, port, options.app_max_concurrency, token.as_ref(), options.max_body_bytes, health)?;
+            let channel = GrpcChannel::new(
+                host,
+                port,
+                options.app_max_concurrency,
+                token.as_ref(),
+                options.max_body_bytes,
+                health,
+            )?;
             return Ok(AppChannel::Grpc(Arc::new(channel)));
         }
-        AppProtocol::Grpcs => return Err("--app-protocol: grpcs is not supported by this version yet; use grpc".to_owned()),
+        AppProtocol::Grpcs => {
+            return Err("--app-protocol: grpcs is not supported by this version yet; use grpc".to_owned());
+        }
     };
     let options = HttpChannelOptions {
         host: host.clone(),
@@ -77,7 +91,7 @@ pub(crate) struct AppLife {
 
 impl AppLife {
     /// Runs until the sidecar closes. `found` is called once the app answers and what it asked for runs, or, with health
-    /// checks, once the app listens.
+    /// checks, once the first probe has ended.
     pub(crate) async fn run(self, found: impl FnOnce()) {
         let closing = self.closing.clone();
         let Some(()) = closing.run_until_cancelled(self.wait()).await else { return };
@@ -86,9 +100,15 @@ impl AppLife {
             found();
             return;
         };
-        found();
+        // A call that came before the first probe would be refused for an app that is well.
+        let health = self.health.clone();
+        let first_probe = async {
+            health.first_probe().await;
+            found();
+        };
         let mut changes = self.health.subscribe();
-        let checks = self.health.clone().run(self.channel.clone(), probes, self.log.scope("dapr.apphealth"), closing.clone());
+        let checks =
+            self.health.clone().run(self.channel.clone(), probes, self.log.scope("dapr.apphealth"), closing.clone());
         let follow = async {
             let mut first = true;
             loop {
@@ -102,7 +122,7 @@ impl AppLife {
                 }
             }
         };
-        closing.run_until_cancelled(Box::pin(async { tokio::join!(checks, follow) })).await;
+        closing.run_until_cancelled(Box::pin(async { tokio::join!(checks, follow, first_probe) })).await;
     }
 
     /// Waits until the app's port accepts connections.
@@ -113,7 +133,8 @@ impl AppLife {
         ));
         let mut attempts = 0u32;
         loop {
-            let connection = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((self.host.as_str(), port))).await;
+            let connection =
+                tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((self.host.as_str(), port))).await;
             if matches!(connection, Ok(Ok(_))) {
                 break;
             }
@@ -140,14 +161,22 @@ impl AppLife {
 
     async fn load_configuration(&self) {
         if !self.ask_config {
-            self.log.warn("Skipping programmatic dapr configuration loading (see 'disable-init-endpoints' flag/annotation)");
+            self.log.warn(
+                "Skipping programmatic dapr configuration loading (see 'disable-init-endpoints' flag/annotation)",
+            );
             return;
         }
         let AppChannel::Http(channel) = &self.channel else { return };
         match channel.get("/dapr/config", &self.app_id).await {
-            Ok(response) if response.status() == http::StatusCode::OK => self.log.info("Application configuration loaded"),
-            Ok(response) => self.log.debug(format_args!("the app has no configuration: GET /dapr/config answered {}", response.status())),
-            Err(error) => self.log.debug(format_args!("the app has no configuration: GET /dapr/config failed: {error}")),
+            Ok(response) if response.status() == http::StatusCode::OK => {
+                self.log.info("Application configuration loaded")
+            }
+            Ok(response) => self
+                .log
+                .debug(format_args!("the app has no configuration: GET /dapr/config answered {}", response.status())),
+            Err(error) => {
+                self.log.debug(format_args!("the app has no configuration: GET /dapr/config failed: {error}"))
+            }
         }
     }
 

@@ -125,7 +125,10 @@ impl ComponentHost {
             Ok(Err(Failure::Create(problem))) => initialization_error("CREATE_COMPONENT_FAILURE", &name, &problem),
             Ok(Err(Failure::Init(problem))) => initialization_error("INIT_COMPONENT_FAILURE", &name, &problem),
             Err(_) => {
-                let problem = format!("init timeout for component {name} after {}; see spec.initTimeout", format_go(component.init_timeout));
+                let problem = format!(
+                    "init timeout for component {name} after {}; see spec.initTimeout",
+                    format_go(component.init_timeout)
+                );
                 initialization_error("INIT_COMPONENT_FAILURE", &name, &problem)
             }
         };
@@ -155,13 +158,16 @@ impl ComponentHost {
         let mut capabilities: Vec<String> = Vec::new();
         let instance = match category {
             Category::State => {
-                let store = self.registry.state(&component.component_type).ok_or_else(unknown)?(context).await.map_err(init)?;
+                let store =
+                    self.registry.state(&component.component_type).ok_or_else(unknown)?(context).await.map_err(init)?;
                 self.blocks.state.add(&component.name, store.clone(), &metadata).map_err(init)?;
                 capabilities.extend(capability_names(store.capability()).into_iter().map(str::to_owned));
                 Instance::State(store)
             }
             Category::PubSub => {
-                let broker = self.registry.pubsub(&component.component_type).ok_or_else(unknown)?(context).await.map_err(init)?;
+                let broker = self.registry.pubsub(&component.component_type).ok_or_else(unknown)?(context)
+                    .await
+                    .map_err(init)?;
                 self.blocks.pubsub.add(&component.name, broker.clone(), &metadata, namespaced);
                 let capability = broker.capability();
                 let names = [
@@ -173,14 +179,18 @@ impl ComponentHost {
                 Instance::PubSub(broker)
             }
             Category::SecretStore => {
-                let store = self.registry.secrets(&component.component_type).ok_or_else(unknown)?(context).await.map_err(init)?;
+                let store = self.registry.secrets(&component.component_type).ok_or_else(unknown)?(context)
+                    .await
+                    .map_err(init)?;
                 self.blocks.secrets.add(&component.name, store.clone());
                 if store.multiple_keys() {
                     capabilities.push("MULTIPLE_KEY_VALUES_PER_SECRET".to_owned());
                 }
                 Instance::Secrets
             }
-            Category::NotBuilt(words) => return Err(Failure::Create(format!("{words} are not supported by this version of Pillion yet"))),
+            Category::NotBuilt(words) => {
+                return Err(Failure::Create(format!("{words} are not supported by this version of Pillion yet")));
+            }
         };
         let info = ComponentInfo {
             name: component.name.clone(),
@@ -202,7 +212,9 @@ impl ComponentHost {
         let mut pairs = Vec::with_capacity(component.metadata.len());
         let mut namespaced = false;
         for item in &component.metadata {
-            let raw = self.value(item, &secrets).map_err(|problem| format!("{}:{problem}", component.origin.file.display()))?;
+            let raw = self
+                .value(item, &secrets)
+                .map_err(|problem| format!("{}:{problem}", component.origin.file.display()))?;
             namespaced |= raw.contains("{namespace}");
             pairs.push((item.name.clone(), expand_templates(&item.name, &raw, &templates)?));
         }
@@ -218,18 +230,28 @@ impl ComponentHost {
     }
 
     /// One item's value; a problem is `line: field: what`.
-    pub(crate) fn value(&self, item: &NameValue, secrets: &BTreeMap<String, BTreeMap<String, String>>) -> Result<String, String> {
+    pub(crate) fn value(
+        &self,
+        item: &NameValue,
+        secrets: &BTreeMap<String, BTreeMap<String, String>>,
+    ) -> Result<String, String> {
         let secret = item.secret_key_ref.as_ref().and_then(|(name, key)| secrets.get(name)?.get(key));
         let environment = |name: &str| self.environment.get(name).map(str::to_owned);
-        resolve(item, secret.map(String::as_str), &environment)
-            .map_err(|finding| format!("{}: {}: {}; {}", finding.line, finding.field, finding.message, finding.suggestion))
+        resolve(item, secret.map(String::as_str), &environment).map_err(|finding| {
+            format!("{}: {}: {}; {}", finding.line, finding.field, finding.message, finding.suggestion)
+        })
     }
 
     /// The secrets of these names; a name the store does not have is left out, so that the item that needs it can be named.
-    pub(crate) async fn secrets(&self, store: Option<&str>, names: &[String]) -> Result<BTreeMap<String, BTreeMap<String, String>>, String> {
+    pub(crate) async fn secrets(
+        &self,
+        store: Option<&str>,
+        names: &[String],
+    ) -> Result<BTreeMap<String, BTreeMap<String, String>>, String> {
         let mut secrets = BTreeMap::new();
         let Some(store) = store.filter(|store| !store.is_empty() && !names.is_empty()) else { return Ok(secrets) };
-        let component = self.blocks.secrets.component(store).ok_or_else(|| format!("secret store {store:?} is not loaded"))?;
+        let component =
+            self.blocks.secrets.component(store).ok_or_else(|| format!("secret store {store:?} is not loaded"))?;
         for name in names {
             match component.get(name, &BTreeMap::new()).await {
                 Ok(bundle) => {
@@ -251,7 +273,12 @@ impl ComponentHost {
     fn unknown_type(&self, component: &Component, category: Category) -> String {
         let wanted = &component.component_type;
         let prefix = wanted.split_once('.').map_or("", |(prefix, _)| prefix);
-        let known: Vec<&str> = self.registry.types().into_iter().filter(|name| name.split_once('.').is_some_and(|(first, _)| first == prefix)).collect();
+        let known: Vec<&str> = self
+            .registry
+            .types()
+            .into_iter()
+            .filter(|name| name.split_once('.').is_some_and(|(first, _)| first == prefix))
+            .collect();
         let hint = match (category, known.as_slice()) {
             (Category::NotBuilt(words), _) => format!("{words} are not supported by this version of Pillion yet"),
             (_, []) => "this build has none of this kind".to_owned(),
@@ -312,7 +339,8 @@ fn initialization_error(kind: &str, name: &str, problem: &str) -> String {
 
 /// Whether a rule of `spec.components.deny`, a type with or without `/version`, covers a component.
 fn denies(rule: &str, component: &Component) -> bool {
-    let (wanted, wanted_version) = rule.split_once('/').map_or((rule, None), |(wanted, version)| (wanted, Some(version)));
+    let (wanted, wanted_version) =
+        rule.split_once('/').map_or((rule, None), |(wanted, version)| (wanted, Some(version)));
     wanted.eq_ignore_ascii_case(&component.component_type)
         && wanted_version.is_none_or(|wanted| wanted.eq_ignore_ascii_case(version(component)))
 }

@@ -41,7 +41,8 @@ pub fn main(arguments: &[String], registry: &Registry) -> ExitCode {
             return ExitCode::from(2);
         }
         Err(OptionsError::Invalid(text)) => {
-            logger(None, &environment, Box::new(std::io::stdout())).fatal(format_args!("Fatal error from runtime: {text}"));
+            logger(None, &environment, Box::new(std::io::stdout()))
+                .fatal(format_args!("Fatal error from runtime: {text}"));
             return ExitCode::FAILURE;
         }
     };
@@ -99,7 +100,13 @@ enum Next {
     Again,
 }
 
-async fn run_once(options: &Options, environment: &Environment, registry: &Registry, log: &Logger, signals: &mut Signals) -> Next {
+async fn run_once(
+    options: &Options,
+    environment: &Environment,
+    registry: &Registry,
+    log: &Logger,
+    signals: &mut Signals,
+) -> Next {
     let start = Sidecar::start(options.clone(), environment.clone(), registry.clone(), log.clone());
     let sidecar = tokio::select! {
         started = start => match started {
@@ -211,7 +218,8 @@ fn logger(options: Option<&Options>, environment: &Environment, sink: LogSink) -
 fn log_sink(options: &Options) -> Result<LogSink, String> {
     let Some(path) = &options.log_file else { return Ok(Box::new(std::io::stdout())) };
     let file = OpenOptions::new().create(true).append(true).open(path);
-    file.map(|file| Box::new(file) as LogSink).map_err(|error| format!("cannot write the log file {}: {error}; check --log-file", path.display()))
+    file.map(|file| Box::new(file) as LogSink)
+        .map_err(|error| format!("cannot write the log file {}: {error}; check --log-file", path.display()))
 }
 
 /// Asks until the sidecar on `port` can call out, at most a minute. *Source:* spec flags.md §1 `--wait`.

@@ -25,7 +25,9 @@ impl Environment {
     /// The environment of this process. Variables that are not UTF-8 are left out.
     pub fn of_process() -> Self {
         Self {
-            variables: std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect(),
+            variables: std::env::vars_os()
+                .filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?)))
+                .collect(),
             host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             working_directory: std::env::current_dir().unwrap_or_default(),
             user_id: rustix::process::getuid().as_raw(),
@@ -51,7 +53,9 @@ impl Environment {
 
     /// Whether a variable says yes. *Source:* the words the original's switches take.
     pub fn is_truthy(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|value| matches!(value.trim().to_ascii_lowercase().as_str(), "y" | "yes" | "true" | "t" | "on" | "1"))
+        self.get(name).is_some_and(|value| {
+            matches!(value.trim().to_ascii_lowercase().as_str(), "y" | "yes" | "true" | "t" | "on" | "1")
+        })
     }
 
     /// Where embedded components keep their data: below `$DAPR_RUNTIME_PATH`, the home directory of the user, or the
@@ -69,7 +73,10 @@ impl Environment {
         let accounts = std::fs::read_to_string("/etc/passwd").ok()?;
         let id = self.user_id.to_string();
         let fields = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
-        let home = fields.filter(|fields| fields.len() > 5).find(|fields| fields[2] == id).map(|fields| PathBuf::from(fields[5]))?;
+        let home = fields
+            .filter(|fields| fields.len() > 5)
+            .find(|fields| fields[2] == id)
+            .map(|fields| PathBuf::from(fields[5]))?;
         home.is_dir().then_some(home)
     }
 
@@ -111,7 +118,12 @@ mod tests {
 
     #[test]
     fn stable_ports_are_stable_and_in_range() {
-        let environment = Environment { host_name: "host".into(), working_directory: "/w".into(), user_id: 7, ..Environment::default() };
+        let environment = Environment {
+            host_name: "host".into(),
+            working_directory: "/w".into(),
+            user_id: 7,
+            ..Environment::default()
+        };
         let port = environment.stable_port("app");
         assert_eq!(port, environment.stable_port("app"));
         assert!((0..200).all(|index| environment.stable_port(&index.to_string()) >= STABLE_PORT_START));

@@ -50,7 +50,12 @@ impl RuntimeInfo for Info {
             pubsub_name: info.subscription.pubsub_name,
             topic: info.subscription.topic,
             metadata: info.subscription.metadata,
-            rules: info.subscription.rules.into_iter().map(|rule| RuleInfo { matches: rule.matches, path: rule.path }).collect(),
+            rules: info
+                .subscription
+                .rules
+                .into_iter()
+                .map(|rule| RuleInfo { matches: rule.matches, path: rule.path })
+                .collect(),
             dead_letter_topic: info.subscription.dead_letter_topic,
             kind: info.kind.name(),
         });
@@ -65,7 +70,13 @@ impl RuntimeInfo for Info {
             http_endpoints: self.http_endpoints.clone(),
             app_connection: self.app_connection.clone(),
             resiliencies: self.resiliencies.clone(),
-            breakers: breakers.map(|breaker| BreakerInfo { name: breaker.name, target: breaker.target, state: breaker.state.name().to_owned() }).collect(),
+            breakers: breakers
+                .map(|breaker| BreakerInfo {
+                    name: breaker.name,
+                    target: breaker.target,
+                    state: breaker.state.name().to_owned(),
+                })
+                .collect(),
         }
     }
 

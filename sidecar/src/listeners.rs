@@ -41,13 +41,18 @@ impl Listeners {
     /// # Errors
     /// A text that names the server, the address, the reason and the flag to change.
     pub(crate) fn open(options: &Options, environment: &Environment, log: &Logger) -> Result<Self, String> {
-        let http = api(options, "http", "--dapr-http-port", options.http_port, log).map_err(|problem| format!("failed to start HTTP server: {problem}"))?;
+        let http = api(options, "http", "--dapr-http-port", options.http_port, log)
+            .map_err(|problem| format!("failed to start HTTP server: {problem}"))?;
         let grpc = api(options, "grpc", "--dapr-grpc-port", options.grpc_port, log)
             .map_err(|problem| format!("failed to start API gRPC server: {problem}"))?;
-        let internal = internal(options, environment).map_err(|problem| format!("failed to start internal gRPC server: {problem}"))?;
+        let internal = internal(options, environment)
+            .map_err(|problem| format!("failed to start internal gRPC server: {problem}"))?;
         let one = |what: &str, flag: &str, address: &str, port: Option<u16>| {
-            port.map(|port| listen(address, port).map_err(|error| format!("failed to start {what} server: {}", refused(address, port, flag, &error))))
-                .transpose()
+            port.map(|port| {
+                listen(address, port)
+                    .map_err(|error| format!("failed to start {what} server: {}", refused(address, port, flag, &error)))
+            })
+            .transpose()
         };
         let public = one("public HTTP", "--dapr-public-port", &options.public_listen_address, options.public_port)?;
         let metrics = one("metrics", "--metrics-port", &options.metrics_listen_address, options.metrics_port)?;
@@ -60,7 +65,12 @@ impl Listeners {
 fn api(options: &Options, name: &str, flag: &str, port: u16, log: &Logger) -> Result<Vec<Endpoint>, String> {
     if let Some(dir) = &options.unix_socket_dir {
         let path = dir.join(format!("dapr-{}-{name}.socket", options.app_id));
-        let endpoint = unix(&path).map_err(|error| format!("cannot listen on {}: {error}; --unix-domain-socket names a directory this user can write", path.display()))?;
+        let endpoint = unix(&path).map_err(|error| {
+            format!(
+                "cannot listen on {}: {error}; --unix-domain-socket names a directory this user can write",
+                path.display()
+            )
+        })?;
         return Ok(vec![endpoint]);
     }
     let mut endpoints = Vec::new();
@@ -75,17 +85,24 @@ fn api(options: &Options, name: &str, flag: &str, port: u16, log: &Logger) -> Re
             }
         }
     }
-    if endpoints.is_empty() { Err(format!("could not listen on any endpoint: {}", problems.join(", "))) } else { Ok(endpoints) }
+    if endpoints.is_empty() {
+        Err(format!("could not listen on any endpoint: {}", problems.join(", ")))
+    } else {
+        Ok(endpoints)
+    }
 }
 
 fn internal(options: &Options, environment: &Environment) -> Result<TcpListener, String> {
     let address = &options.internal_listen_address;
     let flag = "--dapr-internal-grpc-port";
     if let Some(port) = options.internal_port {
-        return listen(address, port).map_err(|error| format!("could not listen on any endpoint: {}", refused(address, port, flag, &error)));
+        return listen(address, port)
+            .map_err(|error| format!("could not listen on any endpoint: {}", refused(address, port, flag, &error)));
     }
     let stable = environment.stable_port(&options.app_id);
-    listen(address, stable).or_else(|_| listen(address, 0)).map_err(|error| format!("could not listen on any endpoint: {}", refused(address, 0, flag, &error)))
+    listen(address, stable)
+        .or_else(|_| listen(address, 0))
+        .map_err(|error| format!("could not listen on any endpoint: {}", refused(address, 0, flag, &error)))
 }
 
 fn unix(path: &Path) -> io::Result<Endpoint> {
@@ -122,7 +139,8 @@ fn refused(address: &str, port: u16, flag: &str, error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => format!("this user may not open it: choose a {flag} above 1023"),
         _ => "check the address".to_owned(),
     };
-    let reason = if error.kind() == io::ErrorKind::AddrInUse { "address already in use".to_owned() } else { error.to_string() };
+    let reason =
+        if error.kind() == io::ErrorKind::AddrInUse { "address already in use".to_owned() } else { error.to_string() };
     format!("port {port} on {host}: {reason} ({advice})")
 }
 
@@ -136,7 +154,12 @@ mod tests {
         let port = first.local_addr().unwrap().port();
         let error = listen("127.0.0.1", port).unwrap_err();
         let text = refused("127.0.0.1", port, "--dapr-http-port", &error);
-        assert!(text.contains("address already in use") && text.contains(&port.to_string()) && text.contains("--dapr-http-port"), "{text}");
+        assert!(
+            text.contains("address already in use")
+                && text.contains(&port.to_string())
+                && text.contains("--dapr-http-port"),
+            "{text}"
+        );
     }
 
     #[tokio::test]

@@ -40,7 +40,9 @@ pub(crate) async fn serve(listener: TcpListener, log: Logger, cancel: Cancellati
 
 async fn answer(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
     let mut response = Response::new(Full::from(exposition()));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
     Ok(response)
 }
 
@@ -60,7 +62,8 @@ fn exposition() -> String {
     add("process_resident_memory_bytes", "gauge", "Resident memory size in bytes.", kilobytes("VmRSS"));
     add("process_virtual_memory_bytes", "gauge", "Virtual memory size in bytes.", kilobytes("VmSize"));
     add("process_cpu_seconds_total", "counter", "Total user and system CPU time spent in seconds.", cpu_seconds());
-    let open = std::fs::read_dir("/proc/self/fd").ok().and_then(|entries| u32::try_from(entries.count()).ok()).map(f64::from);
+    let open =
+        std::fs::read_dir("/proc/self/fd").ok().and_then(|entries| u32::try_from(entries.count()).ok()).map(f64::from);
     add("process_open_fds", "gauge", "Number of open file descriptors.", open);
     text
 }

@@ -138,7 +138,11 @@ impl Command {
             return Ok(Self::Print(format!("{}\n", pillion_core::DAPR_VERSION)));
         }
         if parsed.bool("build-info") {
-            let text = format!("Version: {}\nGit Commit: \nGit Version: pillion-{}\n", pillion_core::DAPR_VERSION, env!("CARGO_PKG_VERSION"));
+            let text = format!(
+                "Version: {}\nGit Commit: \nGit Version: pillion-{}\n",
+                pillion_core::DAPR_VERSION,
+                env!("CARGO_PKG_VERSION")
+            );
             return Ok(Self::Print(text));
         }
         if parsed.bool("wait") {
@@ -180,7 +184,8 @@ fn options(flags: &Parsed, environment: &Environment) -> Result<Options, Options
         read_buffer_bytes: size(flags, "read-buffer-size", "dapr-http-read-buffer-size", 1024, 4096)?,
         resource_paths: resource_paths(flags),
         configurations: flags.list("config").iter().filter_map(|path| some_path(path)).collect(),
-        graceful_shutdown: u64::try_from(flags.int("dapr-graceful-shutdown-seconds")).map_or(DEFAULT_GRACE, Duration::from_secs),
+        graceful_shutdown: u64::try_from(flags.int("dapr-graceful-shutdown-seconds"))
+            .map_or(DEFAULT_GRACE, Duration::from_secs),
         block_shutdown: block_shutdown(flags)?,
         api_logging: flags.given("enable-api-logging").then(|| flags.bool("enable-api-logging")),
         metrics_port: if flags.bool("enable-metrics") { port(flags, "metrics-port")?.or(Some(0)) } else { None },
@@ -216,7 +221,8 @@ fn refuse_what_is_not_built(flags: &Parsed) -> Result<(), OptionsError> {
         return Err(OptionsError::Invalid(format!("--mode: {mode:?} {known}; expected standalone")));
     }
     if flags.bool("enable-mtls") {
-        let text = "--enable-mtls: mutual TLS is not supported by this version yet; leave the flag out to run without it";
+        let text =
+            "--enable-mtls: mutual TLS is not supported by this version yet; leave the flag out to run without it";
         return Err(OptionsError::Invalid(text.to_owned()));
     }
     Ok(())
@@ -228,9 +234,11 @@ fn port(flags: &Parsed, name: &str) -> Result<Option<u16>, OptionsError> {
     if text.is_empty() {
         return Ok(None);
     }
-    let number: u16 = text
-        .parse()
-        .map_err(|_| OptionsError::Invalid(format!("error parsing {name} flag: {text:?} is not a port; expected a number from 0 to 65535")))?;
+    let number: u16 = text.parse().map_err(|_| {
+        OptionsError::Invalid(format!(
+            "error parsing {name} flag: {text:?} is not a port; expected a number from 0 to 65535"
+        ))
+    })?;
     Ok((number != 0).then_some(number))
 }
 
@@ -259,7 +267,8 @@ fn app_health(flags: &Parsed) -> Result<Option<HealthOptions>, OptionsError> {
         let text = "value for 'health-probe-timeout' must be smaller than 'health-probe-interval'";
         return Err(OptionsError::Invalid(text.to_owned()));
     }
-    let threshold = positive("app-health-threshold").and_then(|value| u32::try_from(value).ok()).unwrap_or(DEFAULT_PROBE_THRESHOLD);
+    let threshold =
+        positive("app-health-threshold").and_then(|value| u32::try_from(value).ok()).unwrap_or(DEFAULT_PROBE_THRESHOLD);
     let path = flags.text("app-health-check-path").to_owned();
     Ok(flags.bool("enable-app-health-check").then_some(HealthOptions { path, interval, timeout, threshold }))
 }
@@ -272,7 +281,11 @@ fn asks(flags: &Parsed, what: &str) -> Result<bool, OptionsError> {
         match word.as_str() {
             "" => {}
             "config" | "subscribe" => asks &= word != what,
-            _ => return Err(OptionsError::Invalid(format!("invalid value for 'disable-init-endpoints': {word}; expected config or subscribe"))),
+            _ => {
+                return Err(OptionsError::Invalid(format!(
+                    "invalid value for 'disable-init-endpoints': {word}; expected config or subscribe"
+                )));
+            }
         }
     }
     Ok(asks)
@@ -303,9 +316,9 @@ fn block_shutdown(flags: &Parsed) -> Result<Option<Duration>, OptionsError> {
     if text.is_empty() {
         return Ok(None);
     }
-    duration::parse_go(text)
-        .map(Some)
-        .map_err(|problem| OptionsError::Usage(format!("invalid argument {text:?} for \"--dapr-block-shutdown-duration\" flag: {problem}")))
+    duration::parse_go(text).map(Some).map_err(|problem| {
+        OptionsError::Usage(format!("invalid argument {text:?} for \"--dapr-block-shutdown-duration\" flag: {problem}"))
+    })
 }
 
 fn control_plane(flags: &Parsed, environment: &Environment) -> Vec<&'static str> {

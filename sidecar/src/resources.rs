@@ -1,12 +1,13 @@
 //! Reads the manifests of a sidecar and reports every problem at once.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use pillion_contract::Registry;
 use pillion_core::log::Logger;
-use pillion_invocation::endpoint::Endpoint;
+use pillion_invocation::endpoint::{Endpoint, EndpointTls};
 use pillion_resources::types::{Configuration, HttpEndpoint};
 use pillion_resources::{LoadOptions, Loaded, Severity, load_configuration, load_directories};
+use pillion_runtime::app_channel::TlsClient;
 
 use crate::components::ComponentHost;
 use crate::environment::Environment;
@@ -16,7 +17,11 @@ use crate::options::Options;
 ///
 /// # Errors
 /// The findings that make a start impossible, one per line.
-pub(crate) fn configuration(options: &Options, environment: &Environment, log: &Logger) -> Result<Configuration, String> {
+pub(crate) fn configuration(
+    options: &Options,
+    environment: &Environment,
+    log: &Logger,
+) -> Result<Configuration, String> {
     if options.configurations.is_empty() {
         log.info("loading default configuration");
     } else {
@@ -31,7 +36,8 @@ pub(crate) fn configuration(options: &Options, environment: &Environment, log: &
     for finding in findings {
         log.warn(finding);
     }
-    let enabled: Vec<&str> = configuration.features.iter().filter(|(_, enabled)| **enabled).map(|(name, _)| name.as_str()).collect();
+    let enabled: Vec<&str> =
+        configuration.features.iter().filter(|(_, enabled)| **enabled).map(|(name, _)| name.as_str()).collect();
     if !enabled.is_empty() {
         log.info(format_args!("Enabled features: {}", enabled.join(" ")));
     }
@@ -42,7 +48,12 @@ pub(crate) fn configuration(options: &Options, environment: &Environment, log: &
 ///
 /// # Errors
 /// The text of a missing directory or of duplicate names.
-pub(crate) fn manifests(options: &Options, environment: &Environment, registry: &Registry, log: &Logger) -> Result<Loaded, String> {
+pub(crate) fn manifests(
+    options: &Options,
+    environment: &Environment,
+    registry: &Registry,
+    log: &Logger,
+) -> Result<Loaded, String> {
     let loading = LoadOptions {
         app_id: Some(options.app_id.clone()),
         namespace: environment.non_empty("NAMESPACE").map(str::to_owned),
@@ -60,18 +71,27 @@ pub(crate) fn manifests(options: &Options, environment: &Environment, registry: 
     }
     for kind in ["Component", "HTTPEndpoint"] {
         if let Some(texts) = loaded.duplicates_of(kind) {
-            let what = if kind == "Component" { "failed to load components" } else { "failed to load resources from disk" };
+            let what =
+                if kind == "Component" { "failed to load components" } else { "failed to load resources from disk" };
             return Err(format!("{what}: {texts}"));
         }
     }
     for (kind, name, origin) in &loaded.others {
-        log.debug(format_args!("{}:{}: {kind} {name} is read and not used by this version", origin.file.display(), origin.line));
+        log.debug(format_args!(
+            "{}:{}: {kind} {name} is read and not used by this version",
+            origin.file.display(),
+            origin.line
+        ));
     }
     Ok(loaded)
 }
 
 /// The HTTPEndpoint resources with their secrets; one that lacks a secret is left out and logged.
-pub(crate) async fn endpoints(resources: &[HttpEndpoint], host: &ComponentHost, log: &Logger) -> HashMap<String, Endpoint> {
+pub(crate) async fn endpoints(
+    resources: &[HttpEndpoint],
+    host: &ComponentHost,
+    log: &Logger,
+) -> HashMap<String, Endpoint> {
     let mut endpoints = HashMap::new();
     for resource in resources {
         match endpoint(resource, host).await {
@@ -79,22 +99,45 @@ pub(crate) async fn endpoints(resources: &[HttpEndpoint], host: &ComponentHost, 
                 endpoints.insert(resource.name.clone(), endpoint);
                 log.info(format_args!("HTTPEndpoint loaded: {}", resource.name));
             }
-            Err(problem) => log.error(format_args!("HTTPEndpoint {} is not loaded: {}:{problem}", resource.name, resource.origin.file.display())),
+            Err(problem) => log.error(format_args!(
+                "HTTPEndpoint {} is not loaded: {}:{problem}",
+                resource.name,
+                resource.origin.file.display()
+            )),
         }
     }
     endpoints
 }
 
 async fn endpoint(resource: &HttpEndpoint, host: &ComponentHost) -> Result<Endpoint, String> {
-    if let Some(item) = resource.client_tls.first() {
-        return Err(format!("{}: spec.clientTLS: client certificates of HTTP endpoints are not supported by this version yet", item.line));
-    }
-    let mut names: Vec<String> = resource.headers.iter().filter_map(|item| Some(item.secret_key_ref.as_ref()?.0.clone())).collect();
+    let items = resource.headers.iter().chain(&resource.client_tls);
+    let mut names: Vec<String> = items.filter_map(|item| Some(item.secret_key_ref.as_ref()?.0.clone())).collect();
+    names.sort();
     names.dedup();
     let secrets = host.secrets(resource.secret_store.as_deref(), &names).await?;
     let mut headers = Vec::with_capacity(resource.headers.len());
     for item in &resource.headers {
         headers.push((item.name.clone(), host.value(item, &secrets)?));
     }
-    Ok(Endpoint { base_url: resource.base_url.clone(), headers })
+    let mut documents = BTreeMap::new();
+    for item in &resource.client_tls {
+        documents.insert(item.name.as_str(), host.value(item, &secrets)?);
+    }
+    let tls = client_tls(resource, documents).await?.map(|client| EndpointTls { name: resource.name.clone(), client });
+    Ok(Endpoint { base_url: resource.base_url.clone(), headers, tls })
+}
+
+/// The TLS settings that `spec.clientTLS` asks for; rustls never renegotiates, which is what `RenegotiateNever`, the default, says.
+async fn client_tls(resource: &HttpEndpoint, documents: BTreeMap<&str, String>) -> Result<Option<TlsClient>, String> {
+    let Some(line) = resource.client_tls.first().map(|item| item.line) else { return Ok(None) };
+    if let Some(other) = documents.get("renegotiation").filter(|value| *value != "RenegotiateNever") {
+        return Err(format!(
+            "{line}: spec.clientTLS.renegotiation: {other:?} is not supported: expected RenegotiateNever"
+        ));
+    }
+    let text = |name: &str| documents.get(name).filter(|text| !text.is_empty()).cloned();
+    let (root_ca, certificate, private_key) = (text("rootCA"), text("certificate"), text("privateKey"));
+    let make = move || TlsClient::new(root_ca.as_deref(), certificate.as_deref().zip(private_key.as_deref()));
+    let made = tokio::task::spawn_blocking(make).await.map_err(|error| format!("{line}: spec.clientTLS: {error}"))?;
+    made.map(Some).map_err(|problem| format!("{line}: spec.clientTLS.{problem}"))
 }

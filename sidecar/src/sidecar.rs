@@ -97,7 +97,12 @@ impl Sidecar {
     ///
     /// # Errors
     /// What made the start impossible: a taken port, a Configuration or component that cannot be used.
-    pub async fn start(options: Options, environment: Environment, registry: Registry, log: Logger) -> Result<Self, StartError> {
+    pub async fn start(
+        options: Options,
+        environment: Environment,
+        registry: Registry,
+        log: Logger,
+    ) -> Result<Self, StartError> {
         start(options, environment, registry, log).await.map_err(StartError)
     }
 
@@ -115,15 +120,15 @@ impl Sidecar {
         self.info.readiness.is_ready()
     }
 
-    /// Puts the end off for `duration`, or until the app is unhealthy; no more messages are taken meanwhile.
+    /// Puts the end off for `duration`, or until the app is unhealthy; no more messages are taken meanwhile. All else goes on.
     pub async fn block(&self, duration: Duration) {
         let shown = pillion_core::duration::format_go(duration);
         self.log.info(format_args!("Blocking graceful shutdown for {shown} or until app reports unhealthy..."));
-        self.closing.cancel();
-        self.subscriptions.stop(NEVER).await;
+        // The app is probed as before; only messages stop, except those it is working on.
+        self.subscriptions.close();
         let unhealthy = async {
             if !self.is_ready() {
-                return; // the app never came
+                return; // the app never came, which counts as unhealthy
             }
             let mut changes = self.health.subscribe();
             if changes.wait_for(|healthy| !healthy).await.is_err() {
@@ -187,8 +192,17 @@ async fn start(options: Options, environment: Environment, registry: Registry, l
     subscriptions.set_declarative(&loaded.subscriptions);
 
     let health = AppHealth::new(options.app_health.is_none());
-    let channel = options.app_port.map(|port| app::channel(&options, port, &environment, health.clone())).transpose()?;
-    let invoker = invoker(&options, &environment, &host, host_address, resolver.clone(), Endpoints::new(endpoints, options.read_buffer_bytes), policies.clone());
+    let channel =
+        options.app_port.map(|port| app::channel(&options, port, &environment, health.clone())).transpose()?;
+    let invoker = invoker(
+        &options,
+        &environment,
+        &host,
+        host_address,
+        resolver.clone(),
+        Endpoints::new(endpoints, options.read_buffer_bytes),
+        policies.clone(),
+    );
     invoker.set_app_channel(channel.clone());
 
     let (end, ended) = watch::channel(None);
@@ -198,7 +212,12 @@ async fn start(options: Options, environment: Environment, registry: Registry, l
         host: host.clone(),
         subscriptions: subscriptions.clone(),
         policies: policies.clone(),
-        features: configuration.features.iter().filter(|(_, enabled)| **enabled).map(|(name, _)| name.clone()).collect(),
+        features: configuration
+            .features
+            .iter()
+            .filter(|(_, enabled)| **enabled)
+            .map(|(name, _)| name.clone())
+            .collect(),
         http_endpoints: loaded.http_endpoints.iter().map(|endpoint| endpoint.name.clone()).collect(),
         resiliencies: loaded.resiliencies.iter().map(|resiliency| resiliency.name.clone()).collect(),
         app_connection: app_connection(&options),
@@ -211,7 +230,13 @@ async fn start(options: Options, environment: Environment, registry: Registry, l
 
     let serving = CancellationToken::new();
     let servers = TaskTracker::new();
-    let parts = Parts { options: &options, environment: &environment, configuration: &configuration, info: &info, invoker: &invoker };
+    let parts = Parts {
+        options: &options,
+        environment: &environment,
+        configuration: &configuration,
+        info: &info,
+        invoker: &invoker,
+    };
     serve(parts, listeners, &servers, &serving, &log);
     info.outbound.ready("app");
 
@@ -226,7 +251,20 @@ async fn start(options: Options, environment: Environment, registry: Registry, l
         _ => announce_ready(&info.readiness, started, &log),
     }
     let grace = options.graceful_shutdown;
-    Ok(Sidecar { info, host, subscriptions, resolver, health, end: ended, grace, closing, serving, app_task, servers, log })
+    Ok(Sidecar {
+        info,
+        host,
+        subscriptions,
+        resolver,
+        health,
+        end: ended,
+        grace,
+        closing,
+        serving,
+        app_task,
+        servers,
+        log,
+    })
 }
 
 fn warn_about_missing_parts(options: &Options, log: &Logger) {
@@ -234,7 +272,9 @@ fn warn_about_missing_parts(options: &Options, log: &Logger) {
     if given("placement") {
         log.warn("Actor runtime disabled: actors are not supported by this version yet; --placement-host-address is not used");
     } else {
-        log.warn("Actor runtime disabled: placement service is not configured. Actors and Workflow APIs will be unavailable");
+        log.warn(
+            "Actor runtime disabled: placement service is not configured. Actors and Workflow APIs will be unavailable",
+        );
     }
     if given("scheduler") {
         log.warn("Scheduler disabled: jobs and reminders are not supported by this version yet; --scheduler-host-address is not used");
@@ -415,10 +455,18 @@ fn serve(parts: Parts<'_>, listeners: Listeners, servers: &TaskTracker, serving:
     }
     log.info(format_args!("The request body size parameter is: {} bytes", options.max_body_bytes));
     if let Ok(address) = listeners.internal.local_addr() {
-        log.info(format_args!("Internal gRPC server is running on {}:{}", options.internal_listen_address, address.port()));
+        log.info(format_args!(
+            "Internal gRPC server is running on {}:{}",
+            options.internal_listen_address,
+            address.port()
+        ));
     }
     let channels = invoker.clone();
-    let internal = InternalServer::new(Arc::new(move || channels.app_channel()), options.max_body_bytes, log.scope("dapr.runtime.grpc.internal"));
+    let internal = InternalServer::new(
+        Arc::new(move || channels.app_channel()),
+        options.max_body_bytes,
+        log.scope("dapr.runtime.grpc.internal"),
+    );
     spawn(Box::pin(internal.serve(listeners.internal, serving.clone())));
     let (purged, cancel) = (invoker.clone(), serving.clone());
     spawn(Box::pin(async move { purged.peers().run_purge(cancel).await }));

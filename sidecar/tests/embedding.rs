@@ -11,12 +11,13 @@ use pillion_testkit::{Answer, FakeApp, eventually, request, reserve};
 struct Ports {
     http: u16,
     grpc: u16,
+    internal: u16,
 }
 
 /// A sidecar with ports of its own whose data lies in `data`.
 async fn start(app_id: &str, data: &std::path::Path, more: &[String]) -> Result<(Sidecar, Ports), StartError> {
     let [http, grpc, internal, metrics] = [reserve(), reserve(), reserve(), reserve()].map(Result::unwrap);
-    let ports = Ports { http: http.port(), grpc: grpc.port() };
+    let ports = Ports { http: http.port(), grpc: grpc.port(), internal: internal.port() };
     let mut arguments = vec![
         format!("--app-id={app_id}"),
         format!("--dapr-http-port={}", http.port()),
@@ -67,14 +68,46 @@ fn files(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
     found
 }
 
+/// Two Pillions carry calls without gRPC once the called one has offered it; nobody else gets anything on that port.
+#[tokio::test]
+async fn the_internal_port_takes_plain_calls_of_sidecars_only() {
+    let data = tempfile::tempdir().unwrap();
+    let app = FakeApp::start(|seen, _| {
+        Answer::text(format!("{} {} {}", seen.method, seen.path, seen.header("dapr-caller-app-id")))
+    });
+    let app = app.await.unwrap();
+    let (caller, ports) = start("asks", data.path(), &[]).await.unwrap();
+    let (callee, callee_ports) = start("answers", data.path(), &[format!("--app-port={}", app.port())]).await.unwrap();
+    eventually("the callee to be ready", Duration::from_secs(10), || async { callee.is_ready().then_some(()) }).await;
+
+    for _ in 0..3 {
+        let reply = request(ports.http, Method::PUT, "/v1.0/invoke/answers/method/a%20b/c", &[], "x").await.unwrap();
+        assert_eq!((reply.status.as_u16(), reply.text().as_str()), (200, "PUT /a%20b/c asks"));
+    }
+    let plain = request(callee_ports.internal, Method::PUT, "/a%20b/c", &[("pillion-direct", "1")], "x").await.unwrap();
+    assert_eq!((plain.status.as_u16(), plain.text().as_str()), (200, "PUT /a%20b/c "));
+    let stranger = request(callee_ports.internal, Method::GET, "/a", &[], "").await.unwrap();
+    assert_eq!(stranger.status.as_u16(), 404, "{}", stranger.text());
+    assert!(stranger.text().contains("calls between sidecars"), "{}", stranger.text());
+    assert_eq!(app.requests("/a").len(), 0, "what has no mark does not reach the app");
+
+    for sidecar in [caller, callee] {
+        sidecar.stop().await.unwrap();
+    }
+}
+
 #[tokio::test]
 async fn a_taken_port_is_told_with_its_flag() {
     let data = tempfile::tempdir().unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port();
-    let Err(error) = start("blocked", data.path(), &[format!("--dapr-http-port={port}")]).await else { panic!("started") };
+    let Err(error) = start("blocked", data.path(), &[format!("--dapr-http-port={port}")]).await else {
+        panic!("started")
+    };
     let text = error.to_string();
-    for part in ["failed to start HTTP server", "could not listen on any endpoint", &port.to_string(), "--dapr-http-port"] {
+    for part in
+        ["failed to start HTTP server", "could not listen on any endpoint", &port.to_string(), "--dapr-http-port"]
+    {
         assert!(text.contains(part), "{text}");
     }
 }

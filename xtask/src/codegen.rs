@@ -55,21 +55,14 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../base/proto");
     let wanted = generate(&crate_dir.join("proto"))?;
     let out = crate_dir.join("src/gen");
-    if check {
-        compare(&out, &wanted)
-    } else {
-        write(&out, &wanted)
-    }
+    if check { compare(&out, &wanted) } else { write(&out, &wanted) }
 }
 
 /// Every output file by name, generated from the `.proto` files below `root`.
 fn generate(root: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
     let files = proto_files(root)?;
     let mut compiler = protox::Compiler::new([root])?;
-    compiler
-        .include_source_info(false)
-        .include_imports(true)
-        .open_files(&files)?;
+    compiler.include_source_info(false).include_imports(true).open_files(&files)?;
     let set = compiler.file_descriptor_set();
     check_packages(&set)?;
 
@@ -79,10 +72,7 @@ fn generate(root: &Path) -> Result<BTreeMap<String, Vec<u8>>> {
         out.insert(format!("{}.rs", package.file), code.into_bytes());
     }
     out.insert("mod.rs".to_owned(), module_file().into_bytes());
-    out.insert(
-        "descriptors.bin".to_owned(),
-        compiler.encode_file_descriptor_set(),
-    );
+    out.insert("descriptors.bin".to_owned(), compiler.encode_file_descriptor_set());
     Ok(out)
 }
 
@@ -107,15 +97,9 @@ fn proto_files(root: &Path) -> Result<Vec<PathBuf>> {
 /// A package that no row of [`PACKAGES`] names would silently get no code.
 fn check_packages(set: &FileDescriptorSet) -> Result<()> {
     for file in &set.file {
-        let known = PACKAGES
-            .iter()
-            .any(|package| package.proto == file.package());
+        let known = PACKAGES.iter().any(|package| package.proto == file.package());
         if !known && file.package() != "google.protobuf" {
-            bail!(
-                "{}: package {:?} has no row in PACKAGES of xtask/src/codegen.rs",
-                file.name(),
-                file.package()
-            );
+            bail!("{}: package {:?} has no row in PACKAGES of xtask/src/codegen.rs", file.name(), file.package());
         }
     }
     Ok(())
@@ -133,10 +117,7 @@ fn generate_package(package: &Package, set: &FileDescriptorSet) -> Result<String
         }
     }
     config.service_generator(
-        tonic_prost_build::configure()
-            .build_transport(true)
-            .generate_default_stubs(true)
-            .service_generator(),
+        tonic_prost_build::configure().build_transport(true).generate_default_stubs(true).service_generator(),
     );
 
     let module = Module::from_parts([package.file]);
@@ -148,12 +129,8 @@ fn generate_package(package: &Package, set: &FileDescriptorSet) -> Result<String
         }
         requests.push((module.clone(), file));
     }
-    let mut modules = config
-        .generate(requests)
-        .with_context(|| format!("package {:?}", package.proto))?;
-    let code = modules
-        .remove(&module)
-        .with_context(|| format!("package {:?} is empty", package.proto))?;
+    let mut modules = config.generate(requests).with_context(|| format!("package {:?}", package.proto))?;
+    let code = modules.remove(&module).with_context(|| format!("package {:?} is empty", package.proto))?;
     Ok(name_unimplemented_calls(&code, package.proto, set))
 }
 
@@ -168,9 +145,7 @@ fn external_paths(package: &Package, set: &FileDescriptorSet) -> Vec<(String, St
         let messages = file.message_type.iter().map(|message| message.name());
         messages.chain(file.enum_type.iter().map(|one| one.name()))
     });
-    names
-        .map(|name| (format!(".{name}"), format!("{}::{name}", package.rust)))
-        .collect()
+    names.map(|name| (format!(".{name}"), format!("{}::{name}", package.rust))).collect()
 }
 
 /// The default body of a server's method answers `Not yet implemented`; say which call that is instead.
@@ -207,10 +182,7 @@ fn method_names(package: &str, set: &FileDescriptorSet) -> BTreeMap<(String, Str
             for method in &service.method {
                 let dot = if package.is_empty() { "" } else { "." };
                 let path = format!("{package}{dot}{}/{}", service.name(), method.name());
-                names.insert(
-                    (service.name().to_lowercase(), method.name().to_lowercase()),
-                    path,
-                );
+                names.insert((service.name().to_lowercase(), method.name().to_lowercase()), path);
             }
         }
     }
@@ -219,15 +191,11 @@ fn method_names(package: &str, set: &FileDescriptorSet) -> BTreeMap<(String, Str
 
 /// The identifier that `text` starts with.
 fn word(text: &str) -> String {
-    text.chars()
-        .take_while(|c| c.is_alphanumeric() || *c == '_')
-        .collect()
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
 fn module_file() -> String {
-    let mut out = String::from(
-        "// Generated by `cargo xtask codegen` from base/proto/proto; do not edit.\n\n",
-    );
+    let mut out = String::from("// Generated by `cargo xtask codegen` from base/proto/proto; do not edit.\n\n");
     for package in PACKAGES {
         out.push_str(&format!("pub mod {};\n", package.file));
     }
@@ -260,19 +228,12 @@ fn compare(out: &Path, wanted: &BTreeMap<String, Vec<u8>>) -> Result<()> {
             Err(error) => wrong.push(format!("{name}: {error}")),
         }
     }
-    wrong.extend(
-        surplus(out, wanted)?
-            .into_iter()
-            .map(|name| format!("{name}: is not generated any more")),
-    );
+    wrong.extend(surplus(out, wanted)?.into_iter().map(|name| format!("{name}: is not generated any more")));
     if wrong.is_empty() {
         println!("codegen: {} files are up to date", wanted.len());
         return Ok(());
     }
-    bail!(
-        "base/proto/src/gen is stale, run `cargo xtask codegen`:\n  {}",
-        wrong.join("\n  ")
-    )
+    bail!("base/proto/src/gen is stale, run `cargo xtask codegen`:\n  {}", wrong.join("\n  "))
 }
 
 /// Names in the output directory that nothing generates.

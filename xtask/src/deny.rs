@@ -25,8 +25,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         bail!("usage: cargo xtask deny");
     }
     let path = root()?.join("deny.toml");
-    let text =
-        std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
+    let text = std::fs::read_to_string(&path).with_context(|| format!("reading {}", path.display()))?;
     let rules = Rules::parse(&text).with_context(|| format!("reading {}", path.display()))?;
     let packages = load()?;
     for line in duplicates(&packages) {
@@ -34,16 +33,9 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     }
     let problems = check(&packages, &rules);
     if !problems.is_empty() {
-        bail!(
-            "{} dependency problem(s):\n{}",
-            problems.len(),
-            problems.join("\n")
-        );
+        bail!("{} dependency problem(s):\n{}", problems.len(), problems.join("\n"));
     }
-    println!(
-        "deny: {} packages, licences, sources and TLS provider as deny.toml wants them",
-        packages.len()
-    );
+    println!("deny: {} packages, licences, sources and TLS provider as deny.toml wants them", packages.len());
     Ok(())
 }
 
@@ -60,26 +52,16 @@ impl Rules {
             let line = line.split('#').next().unwrap_or_default().trim();
             if let Some((_, _, value)) = &mut open {
                 value.push_str(line);
-            } else if let Some(name) = line
-                .strip_prefix('[')
-                .and_then(|rest| rest.strip_suffix(']'))
-            {
+            } else if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
                 name.clone_into(&mut section);
             } else if let Some((key, value)) = line.split_once('=') {
-                open = Some((
-                    format!("{section}.{}", key.trim()),
-                    number + 1,
-                    value.trim().to_owned(),
-                ));
+                open = Some((format!("{section}.{}", key.trim()), number + 1, value.trim().to_owned()));
             } else if !line.is_empty() {
-                bail!(
-                    "line {}: expected a [section] or key = [\"…\"], found {line:?}",
-                    number + 1
-                );
+                bail!("line {}: expected a [section] or key = [\"…\"], found {line:?}", number + 1);
             }
             if let Some((key, first, value)) = open.take_if(|(_, _, value)| value.ends_with(']')) {
-                let items = strings(&value)
-                    .with_context(|| format!("line {first}: {key} must be an array of strings"))?;
+                let items =
+                    strings(&value).with_context(|| format!("line {first}: {key} must be an array of strings"))?;
                 match key.as_str() {
                     "licenses.allow" => rules.licenses = items,
                     "bans.deny" => rules.banned = items,
@@ -100,45 +82,29 @@ impl Rules {
 
 fn strings(array: &str) -> Option<Vec<String>> {
     let inner = array.strip_prefix('[')?.strip_suffix(']')?;
-    let items = inner
-        .split(',')
-        .map(str::trim)
-        .filter(|item| !item.is_empty());
-    items
-        .map(|item| Some(item.strip_prefix('"')?.strip_suffix('"')?.to_owned()))
-        .collect()
+    let items = inner.split(',').map(str::trim).filter(|item| !item.is_empty());
+    items.map(|item| Some(item.strip_prefix('"')?.strip_suffix('"')?.to_owned())).collect()
 }
 
 /// One line per problem.
 fn check(packages: &[Package], rules: &Rules) -> Vec<String> {
     let mut problems = Vec::new();
     for package in packages {
-        let Package {
-            name,
-            version,
-            license,
-            source,
-            ..
-        } = package;
+        let Package { name, version, license, source, .. } = package;
         if license.is_empty() {
             problems.push(format!("{name} {version}: no licence in its manifest"));
         } else if !satisfied(license, &rules.licenses) {
-            problems.push(format!("{name} {version}: licence {license:?} cannot be met with the allowed ones; see [licenses] allow"));
+            problems.push(format!(
+                "{name} {version}: licence {license:?} cannot be met with the allowed ones; see [licenses] allow"
+            ));
         }
         if rules.banned.contains(name) {
             problems.push(format!("{name} {version}: banned by [bans] deny"));
         }
-        if let Some(address) = source
-            .as_deref()
-            .and_then(|source| source.strip_prefix("git+"))
-            && !rules
-                .git_sources
-                .iter()
-                .any(|allowed| address.starts_with(allowed.as_str()))
+        if let Some(address) = source.as_deref().and_then(|source| source.strip_prefix("git+"))
+            && !rules.git_sources.iter().any(|allowed| address.starts_with(allowed.as_str()))
         {
-            problems.push(format!(
-                "{name} {version}: comes from git ({address}); use a published version"
-            ));
+            problems.push(format!("{name} {version}: comes from git ({address}); use a published version"));
         }
     }
     let present: BTreeSet<&str> = packages
@@ -147,11 +113,8 @@ fn check(packages: &[Package], rules: &Rules) -> Vec<String> {
         .filter(|name| rules.tls_providers.iter().any(|known| known == name))
         .collect();
     if present.len() != 1 {
-        let found = if present.is_empty() {
-            "none".to_owned()
-        } else {
-            present.into_iter().collect::<Vec<_>>().join(", ")
-        };
+        let found =
+            if present.is_empty() { "none".to_owned() } else { present.into_iter().collect::<Vec<_>>().join(", ") };
         problems.push(format!("exactly one TLS provider is wanted, found {found}"));
     }
     problems
@@ -161,10 +124,7 @@ fn check(packages: &[Package], rules: &Rules) -> Vec<String> {
 fn duplicates(packages: &[Package]) -> Vec<String> {
     let mut versions: BTreeMap<&str, BTreeSet<String>> = BTreeMap::new();
     for package in packages {
-        versions
-            .entry(&package.name)
-            .or_default()
-            .insert(compatible(&package.version));
+        versions.entry(&package.name).or_default().insert(compatible(&package.version));
     }
     let several = versions.into_iter().filter(|(_, found)| found.len() > 1);
     several
@@ -187,10 +147,7 @@ fn compatible(version: &str) -> String {
 
 /// Whether SPDX expression `text` can be met with `allowed`. `/` is the old spelling of OR; AND binds tighter than OR.
 fn satisfied(text: &str, allowed: &[String]) -> bool {
-    let spaced = text
-        .replace('/', " OR ")
-        .replace('(', " ( ")
-        .replace(')', " ) ");
+    let spaced = text.replace('/', " OR ").replace('(', " ( ").replace(')', " ) ");
     let words: Vec<&str> = spaced.split_whitespace().collect();
     let mut at = 0;
     let found = either(&words, &mut at, allowed);
@@ -314,10 +271,7 @@ mod tests {
         ];
         assert_eq!(
             duplicates(&packages),
-            [
-                "b in 2 incompatible versions: 0.3, 0.4",
-                "c in 2 incompatible versions: 0.0.1, 0.0.2"
-            ]
+            ["b in 2 incompatible versions: 0.3, 0.4", "c in 2 incompatible versions: 0.0.1, 0.0.2"]
         );
     }
 

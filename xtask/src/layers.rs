@@ -44,13 +44,8 @@ const FOR_TESTS: &[(&str, &[&str])] = &[
     ("sidecar",         &["component", "catalog"]),
 ];
 /// A base crate imports only base crates further down this list's end: `proto` and `core` import none.
-const BASE_ORDER: &[&str] = &[
-    "pillion-security",
-    "pillion-telemetry",
-    "pillion-resources",
-    "pillion-proto",
-    "pillion-core",
-];
+const BASE_ORDER: &[&str] =
+    &["pillion-security", "pillion-telemetry", "pillion-resources", "pillion-proto", "pillion-core"];
 
 /// Runs the command.
 ///
@@ -60,31 +55,18 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
     if !args.is_empty() {
         bail!("usage: cargo xtask layers");
     }
-    let packages: Vec<Package> = load()?
-        .into_iter()
-        .filter(|package| package.source.is_none())
-        .collect();
+    let packages: Vec<Package> = load()?.into_iter().filter(|package| package.source.is_none()).collect();
     let problems = check(&packages);
     if !problems.is_empty() {
-        bail!(
-            "{} layer problem(s):\n{}",
-            problems.len(),
-            problems.join("\n")
-        );
+        bail!("{} layer problem(s):\n{}", problems.len(), problems.join("\n"));
     }
-    println!(
-        "layers: {} crates, every dependency between them is in the table",
-        packages.len()
-    );
+    println!("layers: {} crates, every dependency between them is in the table", packages.len());
     Ok(())
 }
 
 /// One line per problem.
 pub(crate) fn check(packages: &[Package]) -> Vec<String> {
-    let by_name: HashMap<&str, &Package> = packages
-        .iter()
-        .map(|package| (package.name.as_str(), package))
-        .collect();
+    let by_name: HashMap<&str, &Package> = packages.iter().map(|package| (package.name.as_str(), package)).collect();
     let mut problems = Vec::new();
     for package in packages {
         let Some(layer) = package.layer.as_deref() else {
@@ -114,32 +96,18 @@ pub(crate) fn check(packages: &[Package]) -> Vec<String> {
                 continue; // reported at the target
             };
             let for_tests = dependency.dev
-                && (below == TEST_ONLY
-                    || row(FOR_TESTS, layer).is_some_and(|more| more.contains(&below)));
-            let sideways =
-                layer == "base" && below == "base" && !downwards(&package.name, &target.name);
+                && (below == TEST_ONLY || row(FOR_TESTS, layer).is_some_and(|more| more.contains(&below)));
+            let sideways = layer == "base" && below == "base" && !downwards(&package.name, &target.name);
             if for_tests || (allowed.contains(&below) && !sideways) {
                 continue;
             }
-            let direction = if sideways || layer == below {
-                "sideways"
-            } else {
-                "upward"
-            };
-            let kind = if dependency.dev {
-                "dev-dependency"
-            } else {
-                "dependency"
-            };
+            let direction = if sideways || layer == below { "sideways" } else { "upward" };
+            let kind = if dependency.dev { "dev-dependency" } else { "dependency" };
             problems.push(format!(
                 "{} ({layer}) → {} ({below}): {direction} {kind}; {layer} may import {}",
                 package.name,
                 target.name,
-                if allowed.is_empty() {
-                    "no crate of this workspace".to_owned()
-                } else {
-                    allowed.join(", ")
-                },
+                if allowed.is_empty() { "no crate of this workspace".to_owned() } else { allowed.join(", ") },
             ));
         }
     }
@@ -147,10 +115,7 @@ pub(crate) fn check(packages: &[Package]) -> Vec<String> {
 }
 
 fn row<'a>(table: &'a [(&str, &'a [&'a str])], layer: &str) -> Option<&'a [&'a str]> {
-    table
-        .iter()
-        .find(|(name, _)| *name == layer)
-        .map(|(_, allowed)| *allowed)
+    table.iter().find(|(name, _)| *name == layer).map(|(_, allowed)| *allowed)
 }
 
 /// Whether base crate `from` may import base crate `to`.
@@ -173,10 +138,7 @@ mod tests {
             layer: Some(layer.to_owned()),
             dependencies: dependencies
                 .iter()
-                .map(|(name, dev)| Dependency {
-                    name: (*name).to_owned(),
-                    dev: *dev,
-                })
+                .map(|(name, dev)| Dependency { name: (*name).to_owned(), dev: *dev })
                 .collect(),
             ..Package::default()
         }
@@ -187,11 +149,7 @@ mod tests {
             package("pillion-core", "base", &[]),
             package("pillion-proto", "base", &[]),
             package("pillion-contract", "contract", &[("pillion-core", false)]),
-            package(
-                "pillion-builtin",
-                "component",
-                &[("pillion-contract", false)],
-            ),
+            package("pillion-builtin", "component", &[("pillion-contract", false)]),
             package("pillion-runtime", "runtime", &[("pillion-contract", false)]),
             package("pillion-api", "api", &[("pillion-runtime", false)]),
             package("pillion-testkit", "test-only", &[("pillion-api", false)]),
@@ -204,77 +162,35 @@ mod tests {
     #[test]
     fn downward_edges_and_foreign_crates_pass() {
         assert_eq!(
-            house(package(
-                "pillion-runtime",
-                "runtime",
-                &[("pillion-core", false), ("tokio", false)]
-            )),
+            house(package("pillion-runtime", "runtime", &[("pillion-core", false), ("tokio", false)])),
             Vec::<String>::new()
         );
-        assert_eq!(
-            house(package(
-                "pillion-resources",
-                "base",
-                &[("pillion-core", false)]
-            )),
-            Vec::<String>::new()
-        );
+        assert_eq!(house(package("pillion-resources", "base", &[("pillion-core", false)])), Vec::<String>::new());
     }
 
     #[test]
     fn upward_edge_is_named_with_what_is_allowed() {
-        let problems = house(package(
-            "pillion-runtime",
-            "runtime",
-            &[("pillion-api", false)],
-        ));
+        let problems = house(package("pillion-runtime", "runtime", &[("pillion-api", false)]));
         assert_eq!(
             problems,
-            [
-                "pillion-runtime (runtime) → pillion-api (api): upward dependency; runtime may import contract, base"
-            ]
+            ["pillion-runtime (runtime) → pillion-api (api): upward dependency; runtime may import contract, base"]
         );
     }
 
     #[test]
     fn implementations_stay_unnamed_and_apart() {
-        assert_eq!(
-            house(package("pillion-api", "api", &[("pillion-builtin", false)])).len(),
-            1
-        );
-        assert!(
-            house(package(
-                "pillion-redis",
-                "component",
-                &[("pillion-builtin", false)]
-            ))[0]
-                .contains("sideways")
-        );
-        assert!(
-            house(package("pillion-core", "base", &[("pillion-proto", false)]))[0]
-                .contains("sideways")
-        );
+        assert_eq!(house(package("pillion-api", "api", &[("pillion-builtin", false)])).len(), 1);
+        assert!(house(package("pillion-redis", "component", &[("pillion-builtin", false)]))[0].contains("sideways"));
+        assert!(house(package("pillion-core", "base", &[("pillion-proto", false)]))[0].contains("sideways"));
     }
 
     #[test]
     fn tests_may_reach_further_than_code() {
         assert!(
-            house(package(
-                "pillion-runtime",
-                "runtime",
-                &[("pillion-builtin", true), ("pillion-testkit", true)]
-            ))
-            .is_empty()
+            house(package("pillion-runtime", "runtime", &[("pillion-builtin", true), ("pillion-testkit", true)]))
+                .is_empty()
         );
-        assert_eq!(
-            house(package(
-                "pillion-runtime",
-                "runtime",
-                &[("pillion-testkit", false)]
-            ))
-            .len(),
-            1
-        );
+        assert_eq!(house(package("pillion-runtime", "runtime", &[("pillion-testkit", false)])).len(), 1);
     }
 
     #[test]
@@ -287,11 +203,7 @@ mod tests {
 
     #[test]
     fn this_workspace_keeps_its_layers() {
-        let packages: Vec<Package> = load()
-            .unwrap()
-            .into_iter()
-            .filter(|package| package.source.is_none())
-            .collect();
+        let packages: Vec<Package> = load().unwrap().into_iter().filter(|package| package.source.is_none()).collect();
         assert!(packages.len() > 10);
         assert_eq!(check(&packages), Vec::<String>::new());
     }

@@ -12,9 +12,7 @@ use serde_json::Value;
 /// When this crate has no parent directory.
 pub(crate) fn root() -> Result<PathBuf> {
     let parent = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    parent
-        .map(Path::to_path_buf)
-        .context("xtask has no parent directory")
+    parent.map(Path::to_path_buf).context("xtask has no parent directory")
 }
 
 /// One package of the dependency graph.
@@ -51,10 +49,7 @@ pub(crate) fn load() -> Result<Vec<Package>> {
         .output()
         .context("running cargo metadata")?;
     if !output.status.success() {
-        bail!(
-            "cargo metadata failed:\n{}",
-            String::from_utf8_lossy(&output.stderr)
-        );
+        bail!("cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr));
     }
     parse(&serde_json::from_slice(&output.stdout).context("reading cargo metadata")?)
 }
@@ -64,25 +59,19 @@ pub(crate) fn load() -> Result<Vec<Package>> {
 /// # Errors
 /// When a field is missing.
 pub(crate) fn parse(metadata: &Value) -> Result<Vec<Package>> {
-    let packages = metadata["packages"]
-        .as_array()
-        .context("cargo metadata has no packages")?;
+    let packages = metadata["packages"].as_array().context("cargo metadata has no packages")?;
     packages.iter().map(package).collect()
 }
 
 fn package(value: &Value) -> Result<Package> {
     let text = |field: &str| value[field].as_str().map(str::to_owned);
-    let dependencies = value["dependencies"]
-        .as_array()
-        .context("a package has no dependencies field")?;
+    let dependencies = value["dependencies"].as_array().context("a package has no dependencies field")?;
     Ok(Package {
         name: text("name").context("a package has no name")?,
         version: text("version").unwrap_or_default(),
         license: text("license").unwrap_or_default(),
         source: text("source"),
-        layer: value["metadata"]["house"]["layer"]
-            .as_str()
-            .map(str::to_owned),
+        layer: value["metadata"]["house"]["layer"].as_str().map(str::to_owned),
         dependencies: dependencies
             .iter()
             .filter_map(|dependency| {

@@ -10,7 +10,10 @@ use super::GrpcApi;
 
 #[tonic::async_trait]
 impl Dapr for GrpcApi {
-    async fn invoke_service(&self, request: Request<pb::InvokeServiceRequest>) -> Result<Response<InvokeResponse>, Status> {
+    async fn invoke_service(
+        &self,
+        request: Request<pb::InvokeServiceRequest>,
+    ) -> Result<Response<InvokeResponse>, Status> {
         self.call_app(request).await
     }
 
@@ -18,7 +21,10 @@ impl Dapr for GrpcApi {
         self.read_state(request.into_inner()).await.map(Response::new)
     }
 
-    async fn get_bulk_state(&self, request: Request<pb::GetBulkStateRequest>) -> Result<Response<pb::GetBulkStateResponse>, Status> {
+    async fn get_bulk_state(
+        &self,
+        request: Request<pb::GetBulkStateRequest>,
+    ) -> Result<Response<pb::GetBulkStateResponse>, Status> {
         self.read_states(request.into_inner()).await.map(Response::new)
     }
 
@@ -34,7 +40,10 @@ impl Dapr for GrpcApi {
         self.remove_states(request.into_inner()).await.map(Response::new)
     }
 
-    async fn execute_state_transaction(&self, request: Request<pb::ExecuteStateTransactionRequest>) -> Result<Response<()>, Status> {
+    async fn execute_state_transaction(
+        &self,
+        request: Request<pb::ExecuteStateTransactionRequest>,
+    ) -> Result<Response<()>, Status> {
         self.transact(request.into_inner()).await.map(Response::new)
     }
 
@@ -42,7 +51,10 @@ impl Dapr for GrpcApi {
         self.publish(request).await.map(Response::new)
     }
 
-    async fn bulk_publish_event(&self, request: Request<pb::BulkPublishRequest>) -> Result<Response<pb::BulkPublishResponse>, Status> {
+    async fn bulk_publish_event(
+        &self,
+        request: Request<pb::BulkPublishRequest>,
+    ) -> Result<Response<pb::BulkPublishResponse>, Status> {
         self.bulk_publish(request).await.map(Response::new)
     }
 
@@ -60,15 +72,24 @@ impl Dapr for GrpcApi {
         self.subscribe(request.into_inner()).await.map(Response::new)
     }
 
-    async fn get_secret(&self, request: Request<pb::GetSecretRequest>) -> Result<Response<pb::GetSecretResponse>, Status> {
+    async fn get_secret(
+        &self,
+        request: Request<pb::GetSecretRequest>,
+    ) -> Result<Response<pb::GetSecretResponse>, Status> {
         self.read_secret(request.into_inner()).await.map(Response::new)
     }
 
-    async fn get_bulk_secret(&self, request: Request<pb::GetBulkSecretRequest>) -> Result<Response<pb::GetBulkSecretResponse>, Status> {
+    async fn get_bulk_secret(
+        &self,
+        request: Request<pb::GetBulkSecretRequest>,
+    ) -> Result<Response<pb::GetBulkSecretResponse>, Status> {
         self.read_secrets(request.into_inner()).await.map(Response::new)
     }
 
-    async fn get_metadata(&self, _: Request<pb::GetMetadataRequest>) -> Result<Response<pb::GetMetadataResponse>, Status> {
+    async fn get_metadata(
+        &self,
+        _: Request<pb::GetMetadataRequest>,
+    ) -> Result<Response<pb::GetMetadataResponse>, Status> {
         Ok(Response::new(super::metadata::to_message(self.info.metadata())))
     }
 

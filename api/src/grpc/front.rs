@@ -57,7 +57,9 @@ impl GrpcFront {
         Self {
             invoker: api.invoker.clone(),
             dapr: DaprServer::new(api).max_decoding_message_size(limit).max_encoding_message_size(limit),
-            task_hub: TaskHubSidecarServiceServer::new(NoWorkflows).max_decoding_message_size(limit).max_encoding_message_size(limit),
+            task_hub: TaskHubSidecarServiceServer::new(NoWorkflows)
+                .max_decoding_message_size(limit)
+                .max_encoding_message_size(limit),
             options: Arc::new(options),
             tasks: TaskTracker::new(),
         }
@@ -89,8 +91,12 @@ impl GrpcFront {
 
     /// Removes the token, so that it is not passed on.
     fn check_token(&self, headers: &mut HeaderMap) -> Result<(), Status> {
-        let Some(token) = self.options.api_token.as_ref().filter(|token| !token.expose().is_empty()) else { return Ok(()) };
-        let sent = headers.remove(DAPR_API_TOKEN).ok_or_else(|| status::unauthorized("missing api token in request metadata"))?;
+        let Some(token) = self.options.api_token.as_ref().filter(|token| !token.expose().is_empty()) else {
+            return Ok(());
+        };
+        let sent = headers
+            .remove(DAPR_API_TOKEN)
+            .ok_or_else(|| status::unauthorized("missing api token in request metadata"))?;
         if is_same(sent.as_bytes(), token.expose().as_bytes()) {
             return Ok(());
         }

@@ -18,7 +18,10 @@ use super::{GrpcApi, status};
 pub(super) const HTTP_STATUS: &str = "dapr-http-status";
 
 impl GrpcApi {
-    pub(super) async fn call_app(&self, request: Request<pb::InvokeServiceRequest>) -> Result<Response<InvokeResponse>, Status> {
+    pub(super) async fn call_app(
+        &self,
+        request: Request<pb::InvokeServiceRequest>,
+    ) -> Result<Response<InvokeResponse>, Status> {
         let (metadata, _, call) = request.into_parts();
         let message = call.message.unwrap_or_default();
         let extension = message.http_extension.unwrap_or_default();

@@ -31,14 +31,19 @@ pub(super) fn to_message(metadata: RuntimeMetadata) -> pb::GetMetadataResponse {
 }
 
 fn subscription(subscription: SubscriptionInfo) -> pb::PubsubSubscription {
-    let rules = subscription.rules.into_iter().map(|rule| pb::PubsubSubscriptionRule { r#match: rule.matches, path: rule.path });
+    let rules = subscription
+        .rules
+        .into_iter()
+        .map(|rule| pb::PubsubSubscriptionRule { r#match: rule.matches, path: rule.path });
     pb::PubsubSubscription {
         pubsub_name: subscription.pubsub_name,
         topic: subscription.topic,
         metadata: subscription.metadata.into_iter().collect(),
         rules: Some(pb::PubsubSubscriptionRules { rules: rules.collect() }),
         dead_letter_topic: subscription.dead_letter_topic,
-        r#type: pb::PubsubSubscriptionType::from_str_name(subscription.kind).unwrap_or(pb::PubsubSubscriptionType::Unknown).into(),
+        r#type: pb::PubsubSubscriptionType::from_str_name(subscription.kind)
+            .unwrap_or(pb::PubsubSubscriptionType::Unknown)
+            .into(),
     }
 }
 

@@ -1,6 +1,8 @@
 //! Publishing over gRPC.
 
-use pillion_building_blocks::pubsub::{BulkEntry, PublishCall};
+use std::collections::BTreeMap;
+
+use pillion_building_blocks::pubsub::{BulkEntry, PublishCall, TraceContext, is_raw};
 use pillion_proto::runtime::v1 as pb;
 use tonic::{Request, Status};
 
@@ -10,18 +12,25 @@ impl GrpcApi {
     pub(super) async fn publish(&self, request: Request<pb::PublishEventRequest>) -> Result<(), Status> {
         let (trace_parent, trace_state) = trace(&request);
         let event = request.into_inner();
-        let call = PublishCall {
-            pubsub_name: event.pubsub_name,
-            topic: event.topic,
-            metadata: event.metadata.into_iter().collect(),
-            trace_parent,
-            trace_state,
-        };
-        self.pubsub.publish(call, event.data, &event.data_content_type).await.map_err(|error| status::from_api_error(&error))
+        let mut metadata: BTreeMap<String, String> = event.metadata.into_iter().collect();
+        if is_raw(&metadata) == Ok(true) {
+            // Without an envelope the trace travels beside the payload.
+            metadata.insert("traceid".to_owned(), trace_parent.clone().unwrap_or_default());
+            metadata.insert("tracestate".to_owned(), trace_state.clone().unwrap_or_default());
+        }
+        let call =
+            PublishCall { pubsub_name: event.pubsub_name, topic: event.topic, metadata, trace_parent, trace_state };
+        self.pubsub
+            .publish(call, event.data, &event.data_content_type)
+            .await
+            .map_err(|error| status::from_api_error(&error))
     }
 
     /// Any failed entry fails the call; gRPC callers cannot see which.
-    pub(super) async fn bulk_publish(&self, request: Request<pb::BulkPublishRequest>) -> Result<pb::BulkPublishResponse, Status> {
+    pub(super) async fn bulk_publish(
+        &self,
+        request: Request<pb::BulkPublishRequest>,
+    ) -> Result<pb::BulkPublishResponse, Status> {
         let (trace_parent, trace_state) = trace(&request);
         let bulk = request.into_inner();
         let entry = |entry: pb::BulkPublishRequestEntry| BulkEntry {
@@ -43,7 +52,13 @@ impl GrpcApi {
     }
 }
 
+/// The caller's trace, `traceparent` and `tracestate`; the binary form counts before the text.
 fn trace<T>(request: &Request<T>) -> (Option<String>, Option<String>) {
-    let text = |name| request.metadata().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
-    (text("traceparent"), text("tracestate"))
+    let text = |name| request.metadata().get(name).and_then(|value| value.to_str().ok());
+    let context = match request.metadata().get_bin("grpc-trace-bin") {
+        Some(binary) => binary.to_bytes().ok().and_then(|bytes| TraceContext::from_binary(&bytes)),
+        None => text("traceparent").and_then(TraceContext::parse),
+    };
+    let state = context.and_then(|_| text("tracestate")).map(str::to_owned);
+    (context.map(|context| context.to_string()), state)
 }

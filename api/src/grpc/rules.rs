@@ -39,7 +39,9 @@ fn methods(rules: &[ApiRule]) -> HashSet<&'static str> {
 fn group(name: &str, version: &str) -> &'static [&'static str] {
     match (name, version) {
         ("invoke", "v1") => &["InvokeService"],
-        ("state", "v1") => &["GetState", "GetBulkState", "SaveState", "DeleteState", "DeleteBulkState", "ExecuteStateTransaction"],
+        ("state", "v1") => {
+            &["GetState", "GetBulkState", "SaveState", "DeleteState", "DeleteBulkState", "ExecuteStateTransaction"]
+        }
         ("state", "v1alpha1") => &["QueryStateAlpha1"],
         ("publish", "v1") => &["PublishEvent", "BulkPublishEvent"],
         ("publish", "v1alpha1") => &["BulkPublishEventAlpha1"],
@@ -60,7 +62,9 @@ fn group(name: &str, version: &str) -> &'static [&'static str] {
         ("actors", "v1alpha1") => &["SubscribeActorEventsAlpha1"],
         ("metadata", "v1") => &["GetMetadata", "SetMetadata"],
         ("configuration", "v1") => &["GetConfiguration", "SubscribeConfiguration", "UnsubscribeConfiguration"],
-        ("configuration", "v1alpha1") => &["GetConfigurationAlpha1", "SubscribeConfigurationAlpha1", "UnsubscribeConfigurationAlpha1"],
+        ("configuration", "v1alpha1") => {
+            &["GetConfigurationAlpha1", "SubscribeConfigurationAlpha1", "UnsubscribeConfigurationAlpha1"]
+        }
         ("lock", "v1alpha1") => &["TryLockAlpha1"],
         ("unlock", "v1alpha1") => &["UnlockAlpha1"],
         ("subtlecrypto", "v1alpha1") => &[
@@ -91,7 +95,9 @@ fn group(name: &str, version: &str) -> &'static [&'static str] {
             "PauseWorkflowBeta1",
             "ResumeWorkflowBeta1",
         ],
-        ("jobs", "v1alpha1") => &["ScheduleJobAlpha1", "DeleteJobAlpha1", "GetJobAlpha1", "DeleteJobsByPrefixAlpha1", "ListJobsAlpha1"],
+        ("jobs", "v1alpha1") => {
+            &["ScheduleJobAlpha1", "DeleteJobAlpha1", "GetJobAlpha1", "DeleteJobsByPrefixAlpha1", "ListJobsAlpha1"]
+        }
         ("jobs", "v1") => &["ScheduleJob", "DeleteJob", "GetJob", "DeleteJobsByPrefix", "ListJobs"],
         ("shutdown", "v1") => &["Shutdown"],
         ("subscribe", "v1alpha1") => &["SubscribeTopicEventsAlpha1"],

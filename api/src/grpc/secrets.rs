@@ -13,10 +13,20 @@ impl GrpcApi {
         Ok(pb::GetSecretResponse { data })
     }
 
-    pub(super) async fn read_secrets(&self, request: pb::GetBulkSecretRequest) -> Result<pb::GetBulkSecretResponse, Status> {
+    pub(super) async fn read_secrets(
+        &self,
+        request: pb::GetBulkSecretRequest,
+    ) -> Result<pb::GetBulkSecretResponse, Status> {
         let metadata = request.metadata.into_iter().collect();
-        let secrets = self.secrets.bulk_get(&request.store_name, &metadata).await.map_err(|error| status::from_api_error(&error))?;
-        let data = secrets.into_iter().map(|(name, bundle)| (name, pb::SecretResponse { secrets: bundle.into_iter().collect() })).collect();
+        let secrets = self
+            .secrets
+            .bulk_get(&request.store_name, &metadata)
+            .await
+            .map_err(|error| status::from_api_error(&error))?;
+        let data = secrets
+            .into_iter()
+            .map(|(name, bundle)| (name, pb::SecretResponse { secrets: bundle.into_iter().collect() }))
+            .collect();
         Ok(pb::GetBulkSecretResponse { data })
     }
 }

@@ -16,7 +16,11 @@ const NESTED: &str = "api error: code = InvalidArgument desc = ";
 impl GrpcApi {
     pub(super) async fn read_state(&self, request: pb::GetStateRequest) -> Result<pb::GetStateResponse, Status> {
         let metadata = request.metadata.into_iter().collect();
-        let found = self.state.get(&request.store_name, &request.key, consistency(request.consistency), metadata).await.map_err(refuse)?;
+        let found = self
+            .state
+            .get(&request.store_name, &request.key, consistency(request.consistency), metadata)
+            .await
+            .map_err(refuse)?;
         Ok(found.map_or_else(pb::GetStateResponse::default, |item| pb::GetStateResponse {
             data: item.data,
             etag: item.etag.unwrap_or_default(),
@@ -24,7 +28,10 @@ impl GrpcApi {
         }))
     }
 
-    pub(super) async fn read_states(&self, request: pb::GetBulkStateRequest) -> Result<pb::GetBulkStateResponse, Status> {
+    pub(super) async fn read_states(
+        &self,
+        request: pb::GetBulkStateRequest,
+    ) -> Result<pb::GetBulkStateResponse, Status> {
         let metadata = request.metadata.into_iter().collect();
         let found = self.state.bulk_get(&request.store_name, &request.keys, &metadata).await.map_err(refuse)?;
         let items = found.into_iter().map(|found| {
@@ -45,7 +52,8 @@ impl GrpcApi {
         let mut items = Vec::with_capacity(request.states.len());
         for state in request.states {
             if state.key.is_empty() {
-                let error = ApiError::new(&table::STATE_SAVE, "state key cannot be empty").with_status(400, GrpcCode::InvalidArgument);
+                let error = ApiError::new(&table::STATE_SAVE, "state key cannot be empty")
+                    .with_status(400, GrpcCode::InvalidArgument);
                 return Err(refuse(error));
             }
             items.push(checked_json(set_item(state))?);
@@ -114,7 +122,10 @@ fn delete_item(item: StateItem) -> DeleteItem {
 fn checked_json(mut item: SetItem) -> Result<SetItem, Status> {
     if item.metadata.get("contentType").is_some_and(|content_type| content_type == "application/json") {
         if let Err(error) = serde_json::from_slice::<serde::de::IgnoredAny>(&item.value) {
-            return Err(Status::unknown(format!("value of key {} is not JSON as its metadata contentType says: {error}", item.key)));
+            return Err(Status::unknown(format!(
+                "value of key {} is not JSON as its metadata contentType says: {error}",
+                item.key
+            )));
         }
         item.value_is_json = true;
     }
@@ -150,7 +161,9 @@ fn refuse(mut error: ApiError) -> Status {
     }
     for detail in &mut error.details {
         match detail {
-            ErrorDetail::ErrorInfo { metadata, .. } if metadata.as_ref().is_some_and(|metadata| metadata.contains_key("appID")) => {
+            ErrorDetail::ErrorInfo { metadata, .. }
+                if metadata.as_ref().is_some_and(|metadata| metadata.contains_key("appID")) =>
+            {
                 *metadata = None;
             }
             ErrorDetail::BadRequest(violations) => {

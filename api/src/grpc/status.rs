@@ -34,21 +34,10 @@ pub fn from_http(http_status: u16, body: &str) -> Option<Status> {
     let text = http_status_text(http_status);
     let metadata = HashMap::from([
         ("http.code".to_owned(), http_status.to_string()),
-        (
-            "http.error_message".to_owned(),
-            beginning(body, ERROR_MESSAGE_BYTES_MAX).to_owned(),
-        ),
+        ("http.error_message".to_owned(), beginning(body, ERROR_MESSAGE_BYTES_MAX).to_owned()),
     ]);
-    let info = rpc::ErrorInfo {
-        reason: text.to_owned(),
-        domain: ERROR_DOMAIN.to_owned(),
-        metadata,
-    };
-    Some(from_parts(
-        code as i32,
-        text,
-        vec![Any::from_message(&info)],
-    ))
+    let info = rpc::ErrorInfo { reason: text.to_owned(), domain: ERROR_DOMAIN.to_owned(), metadata };
+    Some(from_parts(code as i32, text, vec![Any::from_message(&info)]))
 }
 
 /// A caller without the right API token. `why` goes into the details.
@@ -58,8 +47,7 @@ pub fn unauthorized(why: &str) -> Status {
 
 /// A call that the allow and deny lists of the API keep from this caller.
 pub fn not_available() -> Status {
-    from_http(501, "requested endpoint is not available")
-        .unwrap_or_else(|| Status::unimplemented("Not Implemented"))
+    from_http(501, "requested endpoint is not available").unwrap_or_else(|| Status::unimplemented("Not Implemented"))
 }
 
 /// The status of a number, a message and details as they came from a peer or an app.
@@ -67,19 +55,13 @@ pub fn from_parts(code: i32, message: &str, details: Vec<Any>) -> Status {
     if details.is_empty() {
         return Status::new(Code::from_i32(code), message);
     }
-    let status = rpc::Status {
-        code,
-        message: message.to_owned(),
-        details,
-    };
+    let status = rpc::Status { code, message: message.to_owned(), details };
     Status::with_details(Code::from_i32(code), message, status.encode_to_vec().into())
 }
 
 /// The details that a status carries; empty when there are none or they are not a `google.rpc.Status`.
 pub fn details_of(status: &Status) -> Vec<Any> {
-    rpc::Status::decode(status.details())
-        .map(|decoded| decoded.details)
-        .unwrap_or_default()
+    rpc::Status::decode(status.details()).map(|decoded| decoded.details).unwrap_or_default()
 }
 
 fn detail(detail: &ErrorDetail) -> Any {
@@ -87,44 +69,29 @@ fn detail(detail: &ErrorDetail) -> Any {
         ErrorDetail::ErrorInfo { reason, metadata } => Any::from_message(&rpc::ErrorInfo {
             reason: reason.clone(),
             domain: ERROR_DOMAIN.to_owned(),
-            metadata: metadata
-                .iter()
-                .flatten()
-                .map(|(key, value)| (key.clone(), value.clone()))
-                .collect(),
+            metadata: metadata.iter().flatten().map(|(key, value)| (key.clone(), value.clone())).collect(),
         }),
-        ErrorDetail::ResourceInfo {
-            resource_type,
-            resource_name,
-            owner,
-            description,
-        } => Any::from_message(&rpc::ResourceInfo {
-            resource_type: resource_type.clone(),
-            resource_name: resource_name.clone(),
-            owner: owner.clone(),
-            description: description.clone(),
-        }),
-        ErrorDetail::BadRequest(violations) => {
-            let violations =
-                violations
-                    .iter()
-                    .map(|(field, description)| bad_request::FieldViolation {
-                        field: field.clone(),
-                        description: description.clone(),
-                        ..Default::default()
-                    });
-            Any::from_message(&rpc::BadRequest {
-                field_violations: violations.collect(),
+        ErrorDetail::ResourceInfo { resource_type, resource_name, owner, description } => {
+            Any::from_message(&rpc::ResourceInfo {
+                resource_type: resource_type.clone(),
+                resource_name: resource_name.clone(),
+                owner: owner.clone(),
+                description: description.clone(),
             })
         }
-        ErrorDetail::Help(links) => {
-            let links = links.iter().map(|(description, url)| help::Link {
+        ErrorDetail::BadRequest(violations) => {
+            let violations = violations.iter().map(|(field, description)| bad_request::FieldViolation {
+                field: field.clone(),
                 description: description.clone(),
-                url: url.clone(),
+                ..Default::default()
             });
-            Any::from_message(&rpc::Help {
-                links: links.collect(),
-            })
+            Any::from_message(&rpc::BadRequest { field_violations: violations.collect() })
+        }
+        ErrorDetail::Help(links) => {
+            let links = links
+                .iter()
+                .map(|(description, url)| help::Link { description: description.clone(), url: url.clone() });
+            Any::from_message(&rpc::Help { links: links.collect() })
         }
     }
 }
@@ -146,10 +113,7 @@ pub fn http_status_text(status: u16) -> &'static str {
         413 => "Request Entity Too Large",
         414 => "Request URI Too Long",
         416 => "Requested Range Not Satisfiable",
-        _ => StatusCode::from_u16(status)
-            .ok()
-            .and_then(|status| status.canonical_reason())
-            .unwrap_or_default(),
+        _ => StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default(),
     }
 }
 
@@ -160,10 +124,7 @@ mod tests {
     use super::*;
 
     fn only<M: prost::Message + prost::Name + Default>(status: &Status) -> M {
-        let found: Vec<M> = details_of(status)
-            .iter()
-            .filter_map(|any| any.to_message().expect("decodes"))
-            .collect();
+        let found: Vec<M> = details_of(status).iter().filter_map(|any| any.to_message().expect("decodes")).collect();
         assert_eq!(found.len(), 1, "exactly one {}", M::full_name());
         found.into_iter().next().expect("there is one")
     }
@@ -171,54 +132,26 @@ mod tests {
     #[test]
     fn a_legacy_error_has_no_details() {
         let status = from_api_error(&ApiError::new(&table::SECRET_GET, "no such secret"));
-        assert_eq!(
-            (status.code(), status.message()),
-            (Code::Internal, "no such secret")
-        );
+        assert_eq!((status.code(), status.message()), (Code::Internal, "no such secret"));
         assert!(status.details().is_empty());
     }
 
     #[test]
     fn a_rich_error_keeps_its_details_in_order() {
-        let error = ApiError::new(
-            &table::STATE_ILLEGAL_KEY,
-            "input key/keyPrefix 'a||b' can't contain '||'",
-        )
-        .with_detail(ErrorDetail::BadRequest(vec![("a||b".into(), "bad".into())]))
-        .resource("state", "store")
-        .info(&[("appID", "app")]);
+        let error = ApiError::new(&table::STATE_ILLEGAL_KEY, "input key/keyPrefix 'a||b' can't contain '||'")
+            .with_detail(ErrorDetail::BadRequest(vec![("a||b".into(), "bad".into())]))
+            .resource("state", "store")
+            .info(&[("appID", "app")]);
         let status = from_api_error(&error);
         assert_eq!(status.code(), Code::InvalidArgument);
-        let names: Vec<String> = details_of(&status)
-            .iter()
-            .map(|any| any.type_name().to_owned())
-            .collect();
-        assert_eq!(
-            names,
-            [
-                "google.rpc.BadRequest",
-                "google.rpc.ResourceInfo",
-                "google.rpc.ErrorInfo"
-            ]
-        );
+        let names: Vec<String> = details_of(&status).iter().map(|any| any.type_name().to_owned()).collect();
+        assert_eq!(names, ["google.rpc.BadRequest", "google.rpc.ResourceInfo", "google.rpc.ErrorInfo"]);
 
         let info: rpc::ErrorInfo = only(&status);
-        assert_eq!(
-            (info.reason.as_str(), info.domain.as_str()),
-            ("DAPR_STATE_ILLEGAL_KEY", "dapr.io")
-        );
-        assert_eq!(
-            info.metadata,
-            HashMap::from([("appID".to_owned(), "app".to_owned())])
-        );
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("DAPR_STATE_ILLEGAL_KEY", "dapr.io"));
+        assert_eq!(info.metadata, HashMap::from([("appID".to_owned(), "app".to_owned())]));
         let resource: rpc::ResourceInfo = only(&status);
-        assert_eq!(
-            (
-                resource.resource_type.as_str(),
-                resource.resource_name.as_str()
-            ),
-            ("state", "store")
-        );
+        assert_eq!((resource.resource_type.as_str(), resource.resource_name.as_str()), ("state", "store"));
         assert_eq!(resource.description, status.message());
         let bad: rpc::BadRequest = only(&status);
         assert_eq!(bad.field_violations[0].field, "a||b");
@@ -226,9 +159,7 @@ mod tests {
 
     #[test]
     fn the_details_repeat_code_and_message() {
-        let error = ApiError::new(&table::STATE_SAVE, "failed")
-            .with_status(409, GrpcCode::Aborted)
-            .info(&[]);
+        let error = ApiError::new(&table::STATE_SAVE, "failed").with_status(409, GrpcCode::Aborted).info(&[]);
         let status = from_api_error(&error);
         let inner = rpc::Status::decode(status.details()).expect("a google.rpc.Status");
         assert_eq!((inner.code, inner.message.as_str()), (10, "failed"));
@@ -240,33 +171,21 @@ mod tests {
         assert!(from_http(204, "").is_none());
         let body = "é".repeat(40);
         let status = from_http(404, &body).expect("an error");
-        assert_eq!(
-            (status.code(), status.message()),
-            (Code::NotFound, "Not Found")
-        );
+        assert_eq!((status.code(), status.message()), (Code::NotFound, "Not Found"));
         let info: rpc::ErrorInfo = only(&status);
         assert_eq!(info.reason, "Not Found");
         assert_eq!(info.metadata["http.code"], "404");
         assert_eq!(info.metadata["http.error_message"], "é".repeat(31));
         assert_eq!(from_http(400, "").expect("an error").code(), Code::Internal);
-        assert_eq!(
-            from_http(413, "").expect("an error").message(),
-            "Request Entity Too Large"
-        );
+        assert_eq!(from_http(413, "").expect("an error").message(), "Request Entity Too Large");
     }
 
     #[test]
     fn refusals_have_the_specified_texts() {
         let status = unauthorized("authentication error: api token mismatch");
-        assert_eq!(
-            (status.code(), status.message()),
-            (Code::Unauthenticated, "Unauthorized")
-        );
+        assert_eq!((status.code(), status.message()), (Code::Unauthenticated, "Unauthorized"));
         assert_eq!(only::<rpc::ErrorInfo>(&status).metadata["http.code"], "401");
         let status = not_available();
-        assert_eq!(
-            (status.code(), status.message()),
-            (Code::Unimplemented, "Not Implemented")
-        );
+        assert_eq!((status.code(), status.message()), (Code::Unimplemented, "Not Implemented"));
     }
 }

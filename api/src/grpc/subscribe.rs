@@ -22,25 +22,38 @@ type Outgoing = mpsc::Sender<Result<pb::SubscribeTopicEventsResponseAlpha1, Stat
 const QUEUE_LIMIT: usize = 8;
 
 impl GrpcApi {
-    pub(super) async fn subscribe(&self, mut incoming: Incoming) -> Result<BoxStream<pb::SubscribeTopicEventsResponseAlpha1>, Status> {
-        let initial = initial_request(incoming.message().await?)?;
+    pub(super) async fn subscribe(
+        &self,
+        mut incoming: Incoming,
+    ) -> Result<BoxStream<pb::SubscribeTopicEventsResponseAlpha1>, Status> {
+        let first = tokio::select! {
+            biased;
+            () = self.subscriptions.ended() => return Err(Status::unknown("api server closed")),
+            first = incoming.message() => first?,
+        };
+        let initial = initial_request(first)?;
         if !self.pubsub.contains(&initial.pubsub_name) {
             let error = ApiError::new(&table::PUBSUB_NOT_FOUND, format!("pubsub {} is not found", initial.pubsub_name));
             return Err(status::from_api_error(&error.info(&[])));
         }
         let metadata = initial.metadata.into_iter().collect();
         let dead_letter_topic = initial.dead_letter_topic.unwrap_or_default();
-        let opened = self.subscriptions.open_stream(&initial.pubsub_name, &initial.topic, metadata, &dead_letter_topic).await;
-        let stream = opened
-            .map_err(|problem| Status::unknown(format!("failed to create subscription for {}: {problem}", initial.pubsub_name)))?;
+        let opened =
+            self.subscriptions.open_stream(&initial.pubsub_name, &initial.topic, metadata, &dead_letter_topic).await;
+        let stream = opened.map_err(|problem| {
+            Status::unknown(format!("failed to create subscription for {}: {problem}", initial.pubsub_name))
+        })?;
         let (outgoing, messages) = mpsc::channel(QUEUE_LIMIT);
         tokio::spawn(carry(stream, incoming, outgoing));
         Ok(Box::pin(ReceiverStream::new(messages)))
     }
 }
 
-fn initial_request(first: Option<pb::SubscribeTopicEventsRequestAlpha1>) -> Result<pb::SubscribeTopicEventsRequestInitialAlpha1, Status> {
-    let Some(FromApp::InitialRequest(initial)) = first.and_then(|message| message.subscribe_topic_events_request_type) else {
+fn initial_request(
+    first: Option<pb::SubscribeTopicEventsRequestAlpha1>,
+) -> Result<pb::SubscribeTopicEventsRequestInitialAlpha1, Status> {
+    let Some(FromApp::InitialRequest(initial)) = first.and_then(|message| message.subscribe_topic_events_request_type)
+    else {
         return Err(Status::unknown("initial request is required"));
     };
     if initial.pubsub_name.is_empty() {
@@ -66,9 +79,13 @@ async fn carry(stream: TopicStream, incoming: Incoming, outgoing: Outgoing) {
 }
 
 async fn send_events(mut stream: TopicStream, outgoing: &Outgoing) -> Result<(), Status> {
-    let message = |content| Ok(pb::SubscribeTopicEventsResponseAlpha1 { subscribe_topic_events_response_type: Some(content) });
+    let message =
+        |content| Ok(pb::SubscribeTopicEventsResponseAlpha1 { subscribe_topic_events_response_type: Some(content) });
     let gone = |_| Status::cancelled("the app has gone");
-    outgoing.send(message(ToApp::InitialResponse(pb::SubscribeTopicEventsResponseInitialAlpha1 {}))).await.map_err(gone)?;
+    outgoing
+        .send(message(ToApp::InitialResponse(pb::SubscribeTopicEventsResponseInitialAlpha1 {})))
+        .await
+        .map_err(gone)?;
     while let Some(event) = stream.next().await {
         outgoing.send(message(ToApp::EventMessage(event))).await.map_err(gone)?;
     }

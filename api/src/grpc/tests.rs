@@ -8,7 +8,9 @@ use bytes::Bytes;
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use parking_lot::Mutex;
-use pillion_contract::{ComponentError, ErrorKind, Metadata, NameResolver, Registration, ResolveRequest, SecretBundle, SecretStore};
+use pillion_contract::{
+    ComponentError, ErrorKind, Metadata, NameResolver, Registration, ResolveRequest, SecretBundle, SecretStore,
+};
 use pillion_core::log::Logger;
 use pillion_core::secret::Secret;
 use pillion_invocation::InvokerOptions;
@@ -23,8 +25,8 @@ use pillion_proto::runtime::v1::app_callback_client::AppCallbackClient;
 use pillion_proto::runtime::v1::app_callback_server::{AppCallback, AppCallbackServer};
 use pillion_proto::runtime::v1::dapr_client::DaprClient;
 use pillion_resources::ApiRule;
-use pillion_runtime::resiliency::Policies;
 use pillion_runtime::app_channel::{AppChannel, AppHealth, GrpcChannel, HttpChannel, HttpChannelOptions, Protocol};
+use pillion_runtime::resiliency::Policies;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -57,7 +59,8 @@ impl RuntimeInfo for Sidecar {
     }
 
     fn metadata(&self) -> RuntimeMetadata {
-        let subscription = SubscriptionInfo { pubsub_name: "ps".into(), topic: "t".into(), kind: "STREAMING", ..Default::default() };
+        let subscription =
+            SubscriptionInfo { pubsub_name: "ps".into(), topic: "t".into(), kind: "STREAMING", ..Default::default() };
         RuntimeMetadata {
             id: "app".into(),
             extended: self.attributes.lock().clone(),
@@ -96,7 +99,10 @@ impl SecretStore for OneSecret {
         Ok(BTreeMap::from([(name.to_owned(), "value".to_owned())]))
     }
 
-    async fn bulk_get(&self, metadata: &BTreeMap<String, String>) -> Result<BTreeMap<String, SecretBundle>, ComponentError> {
+    async fn bulk_get(
+        &self,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, SecretBundle>, ComponentError> {
         Ok(BTreeMap::from([("one".to_owned(), self.get("one", metadata).await?)]))
     }
 }
@@ -108,7 +114,10 @@ async fn app() -> AppChannel {
     let answer = async |request: http::Request<Incoming>| {
         let fails = request.uri().path() == "/fail";
         let body = if fails { "no".to_owned() } else { format!("{} {}", request.method(), request.uri()) };
-        let response = http::Response::builder().status(if fails { 404 } else { 200 }).header("x-app", "yes").header("content-type", "text/plain");
+        let response = http::Response::builder()
+            .status(if fails { 404 } else { 200 })
+            .header("x-app", "yes")
+            .header("content-type", "text/plain");
         Ok::<_, Infallible>(response.body(body).unwrap())
     };
     tokio::spawn(async move {
@@ -169,7 +178,13 @@ async fn fixture(api_token: Option<&str>, rules: ApiRules) -> Fixture {
         log: Logger::silent(),
         cancel: CancellationToken::new(),
     };
-    state.add("store", pillion_builtin::state_in_memory::create(context("state.in-memory")).await.unwrap(), &Metadata::default()).unwrap();
+    state
+        .add(
+            "store",
+            pillion_builtin::state_in_memory::create(context("state.in-memory")).await.unwrap(),
+            &Metadata::default(),
+        )
+        .unwrap();
     let pubsub = Arc::new(PubSubs::new("app", "default", policies.clone()));
     let broker = pillion_builtin::pubsub_in_memory::create(context("pubsub.in-memory")).await.unwrap();
     let scoped = Metadata::new([("subscriptionScopes".to_owned(), "app=t,u".to_owned())]);
@@ -231,30 +246,57 @@ async fn state_goes_in_and_out() {
     assert!(!found.etag.is_empty());
     assert_eq!(client.get_state(get("none")).await.unwrap().into_inner(), pb::GetStateResponse::default());
 
-    let bulk = pb::GetBulkStateRequest { store_name: "store".into(), keys: vec!["b".into(), "none".into()], ..Default::default() };
+    let bulk = pb::GetBulkStateRequest {
+        store_name: "store".into(),
+        keys: vec!["b".into(), "none".into()],
+        ..Default::default()
+    };
     let items = client.get_bulk_state(bulk).await.unwrap().into_inner().items;
-    assert_eq!((items[0].key.as_str(), &items[0].data[..], items[1].key.as_str(), &items[1].data[..]), ("b", &b"2"[..], "none", &b""[..]));
+    assert_eq!(
+        (items[0].key.as_str(), &items[0].data[..], items[1].key.as_str(), &items[1].data[..]),
+        ("b", &b"2"[..], "none", &b""[..])
+    );
 
     let step = |kind: &str, item| pb::TransactionalStateOperation { operation_type: kind.into(), request: Some(item) };
     let operations = vec![step("upsert", item("c", b"3")), step("delete", item("a", b""))];
-    client.execute_state_transaction(pb::ExecuteStateTransactionRequest { store_name: "store".into(), operations, ..Default::default() }).await.unwrap();
+    client
+        .execute_state_transaction(pb::ExecuteStateTransactionRequest {
+            store_name: "store".into(),
+            operations,
+            ..Default::default()
+        })
+        .await
+        .unwrap();
     assert_eq!(client.get_state(get("c")).await.unwrap().into_inner().data, "3");
     assert!(client.get_state(get("a")).await.unwrap().into_inner().data.is_empty());
 
-    client.delete_bulk_state(pb::DeleteBulkStateRequest { store_name: "store".into(), states: vec![item("b", b""), item("c", b"")] }).await.unwrap();
+    client
+        .delete_bulk_state(pb::DeleteBulkStateRequest {
+            store_name: "store".into(),
+            states: vec![item("b", b""), item("c", b"")],
+        })
+        .await
+        .unwrap();
     assert!(client.get_state(get("c")).await.unwrap().into_inner().data.is_empty());
 }
 
 #[tokio::test]
 async fn state_errors_have_their_grpc_form() {
     let mut client = fixture(None, ApiRules::default()).await.client();
-    let get = |store: &str, key: &str| pb::GetStateRequest { store_name: store.into(), key: key.into(), ..Default::default() };
+    let get = |store: &str, key: &str| pb::GetStateRequest {
+        store_name: store.into(),
+        key: key.into(),
+        ..Default::default()
+    };
     let status = client.get_state(get("other", "a")).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "state store other is not found"));
     assert_eq!((info(&status).reason.as_str(), info(&status).metadata.len()), ("DAPR_STATE_NOT_FOUND", 0));
 
     let status = client.get_state(get("store", "a||b")).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::InvalidArgument, "input key/keyPrefix 'a||b' can't contain '||'"));
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::InvalidArgument, "input key/keyPrefix 'a||b' can't contain '||'")
+    );
 
     let save = |item| pb::SaveStateRequest { store_name: "store".into(), states: vec![item] };
     let status = client.save_state(save(item("", b"1"))).await.unwrap_err();
@@ -265,7 +307,8 @@ async fn state_errors_have_their_grpc_form() {
     assert_eq!((status.code(), info(&status).reason.as_str()), (Code::Aborted, "ERR_STATE_SAVE"));
 
     let operations = vec![pb::TransactionalStateOperation { operation_type: "replace".into(), request: None }];
-    let transaction = pb::ExecuteStateTransactionRequest { store_name: "store".into(), operations, ..Default::default() };
+    let transaction =
+        pb::ExecuteStateTransactionRequest { store_name: "store".into(), operations, ..Default::default() };
     let status = client.execute_state_transaction(transaction).await.unwrap_err();
     assert_eq!((status.code(), status.message()), (Code::Unimplemented, "operation type replace not supported"));
 }
@@ -294,11 +337,18 @@ async fn an_http_app_is_called_and_its_status_comes_back() {
 async fn secrets_metadata_and_shutdown() {
     let fixture = fixture(None, ApiRules::default()).await;
     let mut client = fixture.client();
-    let secret = client.get_secret(pb::GetSecretRequest { store_name: "vault".into(), key: "k".into(), ..Default::default() }).await.unwrap();
+    let secret = client
+        .get_secret(pb::GetSecretRequest { store_name: "vault".into(), key: "k".into(), ..Default::default() })
+        .await
+        .unwrap();
     assert_eq!(secret.into_inner().data["k"], "value");
-    let all = client.get_bulk_secret(pb::GetBulkSecretRequest { store_name: "vault".into(), ..Default::default() }).await.unwrap();
+    let all = client
+        .get_bulk_secret(pb::GetBulkSecretRequest { store_name: "vault".into(), ..Default::default() })
+        .await
+        .unwrap();
     assert_eq!(all.into_inner().data["one"].secrets["one"], "value");
-    let status = client.get_secret(pb::GetSecretRequest { store_name: "none".into(), ..Default::default() }).await.unwrap_err();
+    let status =
+        client.get_secret(pb::GetSecretRequest { store_name: "none".into(), ..Default::default() }).await.unwrap_err();
     assert_eq!((status.code(), status.details().len()), (Code::InvalidArgument, 0));
 
     client.set_metadata(pb::SetMetadataRequest { key: "k".into(), value: "v".into() }).await.unwrap();
@@ -327,13 +377,22 @@ impl Subscriber {
     async fn open(fixture: &Fixture, first: FromApp) -> Result<Self, Status> {
         let (sender, messages) = mpsc::channel(4);
         let subscriber = |receiver| Self { sender: sender.clone(), receiver };
-        sender.send(pb::SubscribeTopicEventsRequestAlpha1 { subscribe_topic_events_request_type: Some(first) }).await.unwrap();
-        let answer = fixture.client().subscribe_topic_events_alpha1(tokio_stream::wrappers::ReceiverStream::new(messages)).await?;
+        sender
+            .send(pb::SubscribeTopicEventsRequestAlpha1 { subscribe_topic_events_request_type: Some(first) })
+            .await
+            .unwrap();
+        let answer = fixture
+            .client()
+            .subscribe_topic_events_alpha1(tokio_stream::wrappers::ReceiverStream::new(messages))
+            .await?;
         Ok(subscriber(answer.into_inner()))
     }
 
     async fn send(&self, message: FromApp) {
-        self.sender.send(pb::SubscribeTopicEventsRequestAlpha1 { subscribe_topic_events_request_type: Some(message) }).await.unwrap();
+        self.sender
+            .send(pb::SubscribeTopicEventsRequestAlpha1 { subscribe_topic_events_request_type: Some(message) })
+            .await
+            .unwrap();
     }
 
     async fn next(&mut self) -> Result<Option<ToApp>, Status> {
@@ -367,16 +426,27 @@ async fn published_events_reach_a_stream_with_their_trace() {
     let mut subscriber = Subscriber::open(&fixture, initial("ps", "t")).await.unwrap();
     assert!(matches!(subscriber.next().await, Ok(Some(ToApp::InitialResponse(_)))));
     let mut client = fixture.client();
-    let event = pb::PublishEventRequest { pubsub_name: "ps".into(), topic: "t".into(), data: Bytes::from_static(b"e"), ..Default::default() };
+    let event = pb::PublishEventRequest {
+        pubsub_name: "ps".into(),
+        topic: "t".into(),
+        data: Bytes::from_static(b"e"),
+        ..Default::default()
+    };
     let mut request = tonic::Request::new(event);
-    request.metadata_mut().insert("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap());
+    request
+        .metadata_mut()
+        .insert("traceparent", "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01".parse().unwrap());
     client.publish_event(request).await.unwrap();
     let event = subscriber.event().await;
     assert_eq!((&event.data[..], event.path.as_str(), event.pubsub_name.as_str()), (&b"e"[..], "/", "ps"));
     assert!(event.extensions.as_ref().unwrap().fields["traceparent"].kind.as_ref().is_some());
     subscriber.send(processed(&event)).await;
 
-    let entries = vec![pb::BulkPublishRequestEntry { entry_id: "1".into(), event: Bytes::from_static(b"f"), ..Default::default() }];
+    let entries = vec![pb::BulkPublishRequestEntry {
+        entry_id: "1".into(),
+        event: Bytes::from_static(b"f"),
+        ..Default::default()
+    }];
     let bulk = pb::BulkPublishRequest { pubsub_name: "ps".into(), topic: "t".into(), entries, ..Default::default() };
     client.bulk_publish_event(bulk.clone()).await.unwrap();
     #[expect(deprecated, reason = "older SDKs call it by this name")]
@@ -386,7 +456,10 @@ async fn published_events_reach_a_stream_with_their_trace() {
         assert_eq!(event.data, "f");
         subscriber.send(processed(&event)).await;
     }
-    let status = client.publish_event(pb::PublishEventRequest { pubsub_name: "none".into(), topic: "t".into(), ..Default::default() }).await.unwrap_err();
+    let status = client
+        .publish_event(pb::PublishEventRequest { pubsub_name: "none".into(), topic: "t".into(), ..Default::default() })
+        .await
+        .unwrap_err();
     assert_eq!((status.code(), info(&status).reason.as_str()), (Code::InvalidArgument, "DAPR_PUBSUB_NOT_FOUND"));
 }
 
@@ -395,7 +468,12 @@ async fn a_second_initial_request_ends_stream_and_subscription() {
     let fixture = fixture(None, ApiRules::default()).await;
     let mut first = Subscriber::open(&fixture, initial("ps", "t")).await.unwrap();
     first.next().await.unwrap();
-    let event = pb::PublishEventRequest { pubsub_name: "ps".into(), topic: "t".into(), data: Bytes::from_static(b"e"), ..Default::default() };
+    let event = pb::PublishEventRequest {
+        pubsub_name: "ps".into(),
+        topic: "t".into(),
+        data: Bytes::from_static(b"e"),
+        ..Default::default()
+    };
     fixture.client().publish_event(event).await.unwrap();
     assert_eq!(first.event().await.data, "e");
     let status = {
@@ -421,7 +499,11 @@ async fn a_stream_that_cannot_be_opened_says_why() {
         (initial("", "t"), Code::Unknown, "pubsubName is required"),
         (initial("ps", ""), Code::Unknown, "topic is required"),
         (initial("none", "t"), Code::InvalidArgument, "pubsub none is not found"),
-        (initial("ps", "x"), Code::Unknown, "failed to create subscription for ps: subscription to topic 'x' on pubsub 'ps' is not allowed"),
+        (
+            initial("ps", "x"),
+            Code::Unknown,
+            "failed to create subscription for ps: subscription to topic 'x' on pubsub 'ps' is not allowed",
+        ),
     ];
     for (first, code, message) in cases {
         let status = Subscriber::open(&fixture, first).await.err().expect("refused");
@@ -465,9 +547,15 @@ async fn what_is_denied_or_not_built_is_unimplemented() {
     assert_eq!(info(&status).metadata["http.error_message"], "requested endpoint is not available");
 
     let status = client.invoke_binding(pb::InvokeBindingRequest::default()).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::Unimplemented, "dapr.proto.runtime.v1.Dapr/InvokeBinding is not implemented"));
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::Unimplemented, "dapr.proto.runtime.v1.Dapr/InvokeBinding is not implemented")
+    );
     let status = TaskHubSidecarServiceClient::new(fixture.channel.clone()).hello(()).await.unwrap_err();
-    assert_eq!((status.code(), status.message()), (Code::Unimplemented, "TaskHubSidecarService/Hello is not implemented"));
+    assert_eq!(
+        (status.code(), status.message()),
+        (Code::Unimplemented, "TaskHubSidecarService/Hello is not implemented")
+    );
 }
 
 #[tokio::test]
@@ -477,7 +565,9 @@ async fn a_foreign_service_needs_an_app_id() {
     let status = foreign.list_topic_subscriptions(()).await.unwrap_err();
     let text = "failed to proxy request: required metadata dapr-callee-app-id or dapr-app-id not found";
     assert_eq!((status.code(), status.message()), (Code::Unknown, text));
-    for (app, code, text) in [("other", Code::Unknown, "no app other"), ("app", Code::Unavailable, "--app-protocol grpc")] {
+    for (app, code, text) in
+        [("other", Code::Unknown, "no app other"), ("app", Code::Unavailable, "--app-protocol grpc")]
+    {
         let mut request = tonic::Request::new(());
         request.metadata_mut().insert("dapr-app-id", app.parse().unwrap());
         let status = foreign.list_topic_subscriptions(request).await.unwrap_err();
@@ -491,7 +581,10 @@ struct Callbacks;
 
 #[tonic::async_trait]
 impl AppCallback for Callbacks {
-    async fn on_invoke(&self, request: tonic::Request<InvokeRequest>) -> Result<tonic::Response<pillion_proto::common::v1::InvokeResponse>, Status> {
+    async fn on_invoke(
+        &self,
+        request: tonic::Request<InvokeRequest>,
+    ) -> Result<tonic::Response<pillion_proto::common::v1::InvokeResponse>, Status> {
         let names: Vec<_> = request.metadata().as_ref().keys().map(|name| name.as_str()).collect();
         let data = Some(Any { type_url: String::new(), value: names.join(" ").into() });
         Ok(tonic::Response::new(pillion_proto::common::v1::InvokeResponse { data, ..Default::default() }))
@@ -526,7 +619,8 @@ async fn a_foreign_service_is_the_apps_and_the_token_stays_here() {
 async fn a_message_over_the_limit_is_refused() {
     let mut client = fixture(None, ApiRules::default()).await.client();
     let big = StateItem { key: "k".into(), value: Bytes::from(vec![0; (1 << 20) + 1]), ..Default::default() };
-    let status = client.save_state(pb::SaveStateRequest { store_name: "store".into(), states: vec![big] }).await.unwrap_err();
+    let status =
+        client.save_state(pb::SaveStateRequest { store_name: "store".into(), states: vec![big] }).await.unwrap_err();
     assert_eq!(status.code(), Code::OutOfRange);
 }
 
@@ -539,7 +633,9 @@ async fn a_unix_socket_is_served_too() {
     let stream = tokio::net::UnixStream::connect(&path).await.unwrap();
     std::fs::remove_file(&path).unwrap();
     let mut stream = Some(TokioIo::new(stream));
-    let connector = move |_: http::Uri| std::future::ready(stream.take().ok_or_else(|| std::io::Error::other("one connection only")));
+    let connector = move |_: http::Uri| {
+        std::future::ready(stream.take().ok_or_else(|| std::io::Error::other("one connection only")))
+    };
     let channel = Endpoint::from_static("http://socket").connect_with_connector(ServiceFn(connector)).await.unwrap();
     assert_eq!(DaprClient::new(channel).get_metadata(pb::GetMetadataRequest {}).await.unwrap().into_inner().id, "app");
     fixture.cancel.cancel();

@@ -1,8 +1,8 @@
 //! Cross-origin requests of browsers (`--allowed-origins`). *Source:* spec http_api.md §1, the fetch standard.
 
 use http::header::{
-    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_REQUEST_HEADERS,
-    ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS, ACCESS_CONTROL_ALLOW_ORIGIN,
+    ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -40,8 +40,14 @@ impl Cors {
         for name in [ORIGIN, ACCESS_CONTROL_REQUEST_METHOD, ACCESS_CONTROL_REQUEST_HEADERS] {
             answer.append(VARY, HeaderValue::from(name));
         }
-        let verb = asked.get(ACCESS_CONTROL_REQUEST_METHOD).and_then(|verb| verb.to_str().ok()).unwrap_or_default().to_ascii_uppercase();
-        let (Some(origin), true) = (self.allowed(asked), verb == "OPTIONS" || VERBS.contains(&verb.as_str())) else { return answer };
+        let verb = asked
+            .get(ACCESS_CONTROL_REQUEST_METHOD)
+            .and_then(|verb| verb.to_str().ok())
+            .unwrap_or_default()
+            .to_ascii_uppercase();
+        let (Some(origin), true) = (self.allowed(asked), verb == "OPTIONS" || VERBS.contains(&verb.as_str())) else {
+            return answer;
+        };
         answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         if let Ok(verb) = HeaderValue::from_str(&verb) {
             answer.insert(ACCESS_CONTROL_ALLOW_METHODS, verb);
@@ -67,7 +73,9 @@ impl Cors {
         let Some(origins) = &self.origins else { return Some(HeaderValue::from_static("*")) };
         let text = origin.to_str().ok()?.to_ascii_lowercase();
         let fits = |pattern: &String| match pattern.split_once('*') {
-            Some((start, end)) => text.len() >= start.len() + end.len() && text.starts_with(start) && text.ends_with(end),
+            Some((start, end)) => {
+                text.len() >= start.len() + end.len() && text.starts_with(start) && text.ends_with(end)
+            }
             None => *pattern == text,
         };
         origins.iter().any(fits).then(|| origin.clone())
@@ -90,11 +98,19 @@ mod tests {
     fn only_listed_origins_are_named() {
         assert!(Cors::new("").is_none());
         let cors = Cors::new("http://a.example, http://*.b.example").unwrap();
-        for (origin, allowed) in [("http://a.example", true), ("http://x.b.example", true), ("http://c.example", false)] {
+        for (origin, allowed) in [("http://a.example", true), ("http://x.b.example", true), ("http://c.example", false)]
+        {
             let answer = cors.actual(&Method::GET, &asked(origin));
-            assert_eq!(answer.get(ACCESS_CONTROL_ALLOW_ORIGIN).is_some_and(|value| value == origin), allowed, "{origin}");
+            assert_eq!(
+                answer.get(ACCESS_CONTROL_ALLOW_ORIGIN).is_some_and(|value| value == origin),
+                allowed,
+                "{origin}"
+            );
         }
-        assert_eq!(Cors::new("*").unwrap().actual(&Method::GET, &asked("http://c.example"))[ACCESS_CONTROL_ALLOW_ORIGIN], "*");
+        assert_eq!(
+            Cors::new("*").unwrap().actual(&Method::GET, &asked("http://c.example"))[ACCESS_CONTROL_ALLOW_ORIGIN],
+            "*"
+        );
     }
 
     #[test]

@@ -73,7 +73,13 @@ const ALPHA1: &str = "v1.0-alpha1";
 const ALPHA2: &str = "v1.0-alpha2";
 const BETA1: &str = "v1.0-beta1";
 
-const fn not_built(name: &'static str, verbs: &'static [Verb], version: &'static str, route: &'static str, group: (&'static str, &'static str)) -> Endpoint {
+const fn not_built(
+    name: &'static str,
+    verbs: &'static [Verb],
+    version: &'static str,
+    route: &'static str,
+    group: (&'static str, &'static str),
+) -> Endpoint {
     row(Call::NotBuilt, name, verbs, version, route, group)
 }
 
@@ -105,9 +111,27 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     not_built("GetConfiguration", &[Get], V1, "configuration/{storeName}", ("configuration", "v1")),
     not_built("GetConfiguration", &[Get], ALPHA1, "configuration/{storeName}", ("configuration", "v1alpha1")),
     not_built("SubscribeConfiguration", &[Get], V1, "configuration/{storeName}/subscribe", ("configuration", "v1")),
-    not_built("SubscribeConfiguration", &[Get], ALPHA1, "configuration/{storeName}/subscribe", ("configuration", "v1alpha1")),
-    not_built("UnsubscribeConfiguration", &[Get], V1, "configuration/{storeName}/{id}/unsubscribe", ("configuration", "v1")),
-    not_built("UnsubscribeConfiguration", &[Get], ALPHA1, "configuration/{storeName}/{id}/unsubscribe", ("configuration", "v1alpha1")),
+    not_built(
+        "SubscribeConfiguration",
+        &[Get],
+        ALPHA1,
+        "configuration/{storeName}/subscribe",
+        ("configuration", "v1alpha1"),
+    ),
+    not_built(
+        "UnsubscribeConfiguration",
+        &[Get],
+        V1,
+        "configuration/{storeName}/{id}/unsubscribe",
+        ("configuration", "v1"),
+    ),
+    not_built(
+        "UnsubscribeConfiguration",
+        &[Get],
+        ALPHA1,
+        "configuration/{storeName}/{id}/unsubscribe",
+        ("configuration", "v1alpha1"),
+    ),
     not_built("TryLockAlpha1", &[Post], ALPHA1, "lock/{storeName}", ("lock", "v1alpha1")),
     not_built("UnlockAlpha1", &[Post], ALPHA1, "unlock/{storeName}", ("unlock", "v1alpha1")),
     not_built("Crypto", &[Put], ALPHA1, "crypto/{name}/{operation}", ("crypto", "v1alpha1")),
@@ -153,7 +177,9 @@ impl HttpRules {
     /// The endpoint of a call and its parameters. `None` when not even service invocation may be called.
     pub(super) fn find<'a>(&self, verb: &Method, path: &'a str) -> Option<(&'static Endpoint, Parameters<'a>)> {
         let fallback = || self.registered[INVOKE].then(|| (&ENDPOINTS[INVOKE], Parameters::default()));
-        let Some((version, rest)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else { return fallback() };
+        let Some((version, rest)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else {
+            return fallback();
+        };
         if !version.starts_with("v1.0") || rest.starts_with("invoke/") {
             return fallback();
         }
@@ -261,7 +287,8 @@ mod tests {
 
     #[test]
     fn rules_unregister_endpoints_but_never_health() {
-        let rule = |version: &str, name: &str| ApiRule { name: name.into(), version: version.into(), protocol: "http".into() };
+        let rule =
+            |version: &str, name: &str| ApiRule { name: name.into(), version: version.into(), protocol: "http".into() };
         let no_state = HttpRules::new(&[], &[rule("v1.0", "state")]);
         assert_eq!(find(&no_state, Method::GET, "/v1.0/state/s/k").unwrap().0, Call::Invoke);
         let only_publish = HttpRules::new(&[rule("v1", "publish")], &[]);

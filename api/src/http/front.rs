@@ -84,7 +84,10 @@ impl Shared {
         let path = path::clean(call.uri.path()).into_owned();
         match self.options.rules.find(&call.verb, &path) {
             Some((endpoint, parameters))
-                if matches!(endpoint.call, Call::Health | Call::OutboundHealth | Call::GetMetadata | Call::SetMetadata) =>
+                if matches!(
+                    endpoint.call,
+                    Call::Health | Call::OutboundHealth | Call::GetMetadata | Call::SetMetadata
+                ) =>
             {
                 self.dispatch(endpoint, parameters, call).await
             }
@@ -197,7 +200,11 @@ fn unescaped(raw: [&str; 2]) -> Result<[Cow<'_, str>; 2], String> {
 }
 
 fn unescape(text: &str) -> Result<Cow<'_, str>, String> {
-    if text.bytes().any(|byte| matches!(byte, b'%' | b'+')) { path::unescape_parameter(text).map(Cow::Owned) } else { Ok(Cow::Borrowed(text)) }
+    if text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+        path::unescape_parameter(text).map(Cow::Owned)
+    } else {
+        Ok(Cow::Borrowed(text))
+    }
 }
 
 fn not_built(name: &str) -> ApiError {

@@ -6,19 +6,17 @@ use std::task::{Context, Poll};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http::header::{ACCEPT, AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
+use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pillion_core::error::{ApiError, GrpcCode, table};
 use pillion_runtime::body::{Body, BodyError, CollectError};
-use pillion_runtime::message::{AppStatus, DAPR_APP_ID, InvokeRequest, InvokeResponse};
+use pillion_runtime::message::{AppStatus, DAPR_APP_ID, EVENT_STREAM, InvokeRequest, InvokeResponse, wants_events};
 use serde_json::{Map, Value};
 
 use super::front::{Incall, Shared};
 use super::path;
 use super::respond::{self, HttpResponse};
-
-const EVENT_STREAM: &str = "text/event-stream";
 
 impl Shared {
     pub(super) async fn invoke(&self, mut call: Incall) -> HttpResponse {
@@ -28,10 +26,13 @@ impl Shared {
         };
         let limit = self.options.max_body_bytes;
         if limit > 0 && call.body.known_length().is_some_and(|length| length > limit as u64) {
-            let message = format!("failed to invoke, id: {target}, err: {}, the limit is {limit} bytes (--max-body-size)", CollectError::TooLarge);
+            let message = format!(
+                "failed to invoke, id: {target}, err: {}, the limit is {limit} bytes (--max-body-size)",
+                CollectError::TooLarge
+            );
             return respond::error(&ApiError::new(&table::DIRECT_INVOKE, message));
         }
-        let events = call.headers.get(ACCEPT).is_some_and(|accept| accept.as_bytes().eq_ignore_ascii_case(EVENT_STREAM.as_bytes()));
+        let events = wants_events(&call.headers);
         let request = InvokeRequest {
             method,
             verb: call.verb,
@@ -43,7 +44,9 @@ impl Shared {
         match self.api.invoker.invoke(&target, request).await {
             Ok(answer) => app_response(answer, events),
             Err(error) => {
-                self.options.log.debug(format_args!("HTTP service invocation failed to complete with error: {}", error.message));
+                self.options
+                    .log
+                    .debug(format_args!("HTTP service invocation failed to complete with error: {}", error.message));
                 respond::error(&error)
             }
         }
@@ -51,7 +54,10 @@ impl Shared {
 }
 
 fn no_target() -> ApiError {
-    ApiError::new(&table::DIRECT_INVOKE_NO_APP_ID, "failed getting app id either from the URL path or the header dapr-app-id")
+    ApiError::new(
+        &table::DIRECT_INVOKE_NO_APP_ID,
+        "failed getting app id either from the URL path or the header dapr-app-id",
+    )
 }
 
 /// The target and the method of a decoded path. The header is taken out, as it ends here.
@@ -175,9 +181,14 @@ mod tests {
             ("/v1.0/invoke/a/method/b/method/c", "a", "b/method/c"),
         ];
         for (path, target, method) in cases {
-            assert_eq!(find_target(path, &mut HeaderMap::new()), Some((target.to_owned(), method.to_owned())), "{path}");
+            assert_eq!(
+                find_target(path, &mut HeaderMap::new()),
+                Some((target.to_owned(), method.to_owned())),
+                "{path}"
+            );
         }
-        for path in ["/orders", "/v1.0/invoke", "/v1.0/invoke/cart", "/v1.0/invoke//method/x", "/v1.0invoke/a/method/b"] {
+        for path in ["/orders", "/v1.0/invoke", "/v1.0/invoke/cart", "/v1.0/invoke//method/x", "/v1.0invoke/a/method/b"]
+        {
             assert_eq!(find_target(path, &mut HeaderMap::new()), None, "{path}");
         }
     }

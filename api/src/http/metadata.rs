@@ -8,8 +8,8 @@ use pillion_core::error::{ApiError, table};
 use serde::Serialize;
 
 use super::front::{Incall, Shared};
-use super::respond::{self, HttpResponse};
 use super::path;
+use super::respond::{self, HttpResponse};
 use crate::runtime_info::{AppConnection, ComponentInfo, RuntimeMetadata, SubscriptionInfo};
 
 type Answer = Result<HttpResponse, ApiError>;
@@ -40,13 +40,15 @@ impl Shared {
 
     pub(super) async fn set_metadata(&self, key: Cow<'_, str>, call: Incall) -> Answer {
         let value = self.whole(call.body).await;
-        let value = value.map_err(|error| ApiError::new(&table::BODY_READ, format!("failed to read request body: {error}")))?;
+        let value =
+            value.map_err(|error| ApiError::new(&table::BODY_READ, format!("failed to read request body: {error}")))?;
         self.api.info.set_attribute(key.into_owned(), String::from_utf8_lossy(&value).into_owned());
         Ok(respond::no_content())
     }
 
     pub(super) fn shutdown(&self, call: &Incall) -> HttpResponse {
-        let force = call.headers.get("dapr-force-shutdown").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
+        let force =
+            call.headers.get("dapr-force-shutdown").is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"true"));
         self.api.info.shutdown(force);
         respond::no_content()
     }
@@ -170,7 +172,9 @@ impl From<RuntimeMetadata> for Metadata {
             app_connection_properties: metadata.app_connection.map(Connection::from),
             actor_runtime: ActorRuntime { runtime_status: "DISABLED", host_ready: false },
             resiliencies: named(metadata.resiliencies),
-            circuit_breakers: breakers.map(|breaker| Breaker { name: breaker.name, target: breaker.target, state: breaker.state }).collect(),
+            circuit_breakers: breakers
+                .map(|breaker| Breaker { name: breaker.name, target: breaker.target, state: breaker.state })
+                .collect(),
             pillion_version: env!("CARGO_PKG_VERSION"),
         }
     }

@@ -28,10 +28,15 @@ pub(crate) fn unescape_parameter(text: &str) -> Result<String, String> {
             b'+' => out.push(b' '),
             b'%' => {
                 let digits = bytes.get(index + 1..index + 3).unwrap_or_default();
-                let value = std::str::from_utf8(digits).ok().filter(|_| digits.len() == 2).and_then(|two| u8::from_str_radix(two, 16).ok());
+                let value = std::str::from_utf8(digits)
+                    .ok()
+                    .filter(|_| digits.len() == 2)
+                    .and_then(|two| u8::from_str_radix(two, 16).ok());
                 let Some(value) = value.filter(|_| digits.iter().all(u8::is_ascii_hexdigit)) else {
                     let shown = String::from_utf8_lossy(&bytes[index..bytes.len().min(index + 3)]).into_owned();
-                    return Err(format!("failed to unescape request parameter {text:?}. Error: invalid URL escape {shown:?}"));
+                    return Err(format!(
+                        "failed to unescape request parameter {text:?}. Error: invalid URL escape {shown:?}"
+                    ));
                 };
                 out.push(value);
                 index += 2;
@@ -45,7 +50,11 @@ pub(crate) fn unescape_parameter(text: &str) -> Result<String, String> {
 
 /// Decodes `%XX` of a path; a bad escape stays as it is.
 pub(crate) fn decode_path(path: &str) -> Cow<'_, str> {
-    if path.contains('%') { percent_encoding::percent_decode_str(path).decode_utf8_lossy() } else { Cow::Borrowed(path) }
+    if path.contains('%') {
+        percent_encoding::percent_decode_str(path).decode_utf8_lossy()
+    } else {
+        Cow::Borrowed(path)
+    }
 }
 
 /// The `metadata.*` pairs of a query string, first value first, and the plain value of other keys on request.
@@ -76,7 +85,14 @@ mod tests {
 
     #[test]
     fn paths_are_cleaned_lexically() {
-        for (path, cleaned) in [("/a/b", "/a/b"), ("//a///b/", "/a/b"), ("/a/./b/../c", "/a/c"), ("/", "/"), ("/../x", "/x"), ("/a/", "/a")] {
+        for (path, cleaned) in [
+            ("/a/b", "/a/b"),
+            ("//a///b/", "/a/b"),
+            ("/a/./b/../c", "/a/c"),
+            ("/", "/"),
+            ("/../x", "/x"),
+            ("/a/", "/a"),
+        ] {
             assert_eq!(clean(path), cleaned, "{path}");
         }
     }

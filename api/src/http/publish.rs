@@ -13,10 +13,16 @@ use super::path;
 use super::respond::{self, HttpResponse};
 
 impl Shared {
-    pub(super) async fn publish(&self, pubsub_name: String, topic: String, call: Incall) -> Result<HttpResponse, ApiError> {
+    pub(super) async fn publish(
+        &self,
+        pubsub_name: String,
+        topic: String,
+        call: Incall,
+    ) -> Result<HttpResponse, ApiError> {
         let to = publish_call(pubsub_name, topic, &call);
         self.api.pubsub.check(&to)?;
-        let data = self.whole(call.body).await.map_err(|error| self.api.pubsub.body_not_read(&to, &error.to_string()))?;
+        let data =
+            self.whole(call.body).await.map_err(|error| self.api.pubsub.body_not_read(&to, &error.to_string()))?;
         let content_type = header(&call.headers, CONTENT_TYPE.as_str()).unwrap_or_default();
         self.api.pubsub.publish(to, data, &content_type).await?;
         Ok(respond::no_content())

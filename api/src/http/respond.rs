@@ -28,7 +28,9 @@ pub(crate) fn json_bytes(code: u16, body: impl Into<Body>) -> HttpResponse {
 pub(crate) fn json(value: &impl Serialize) -> HttpResponse {
     match serde_json::to_vec(value) {
         Ok(bytes) => json_bytes(200, Body::full(bytes)),
-        Err(problem) => error(&ApiError::new(&table::INTERNAL, format!("failed to encode response as JSON: {problem}"))),
+        Err(problem) => {
+            error(&ApiError::new(&table::INTERNAL, format!("failed to encode response as JSON: {problem}")))
+        }
     }
 }
 
@@ -39,7 +41,8 @@ pub(crate) fn empty(code: u16) -> HttpResponse {
 
 /// Plain text, for the few answers that are not JSON.
 pub(crate) fn text(code: u16, message: &str) -> HttpResponse {
-    let mut response = status(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Body::full(message.to_owned()));
+    let mut response =
+        status(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Body::full(message.to_owned()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     response
 }
@@ -82,12 +85,15 @@ fn detail(detail: &ErrorDetail) -> Value {
             "owner": owner, "description": description,
         }),
         ErrorDetail::BadRequest(violations) => {
-            let violations: Vec<Value> =
-                violations.iter().map(|(field, description)| json!({"field": field, "description": description})).collect();
+            let violations: Vec<Value> = violations
+                .iter()
+                .map(|(field, description)| json!({"field": field, "description": description}))
+                .collect();
             json!({"@type": format!("{PREFIX}BadRequest"), "field_violations": violations})
         }
         ErrorDetail::Help(links) => {
-            let links: Vec<Value> = links.iter().map(|(description, url)| json!({"description": description, "url": url})).collect();
+            let links: Vec<Value> =
+                links.iter().map(|(description, url)| json!({"description": description, "url": url})).collect();
             json!({"@type": format!("{PREFIX}Help"), "links": links})
         }
     }
@@ -110,7 +116,8 @@ mod tests {
 
     #[tokio::test]
     async fn rich_errors_list_their_details_in_order() {
-        let response = error(&ApiError::new(&table::PUBSUB_FORBIDDEN, "no").resource("pubsub", "bus").info(&[("topic", "t")]));
+        let response =
+            error(&ApiError::new(&table::PUBSUB_FORBIDDEN, "no").resource("pubsub", "bus").info(&[("topic", "t")]));
         assert_eq!(response.status(), 403);
         let body = body(response).await;
         assert_eq!(body["details"][0]["resource_name"], "bus");

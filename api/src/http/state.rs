@@ -112,7 +112,8 @@ impl Shared {
         self.api.state.check(store)?;
         let metadata = path::query_metadata(call.uri.query().unwrap_or_default());
         let body = self.state_body(call.body, |error| error).await?;
-        let items: Option<Vec<Item<'_>>> = serde_json::from_slice(&body).map_err(|error| malformed(error.to_string()))?;
+        let items: Option<Vec<Item<'_>>> =
+            serde_json::from_slice(&body).map_err(|error| malformed(error.to_string()))?;
         let mut sets = Vec::new();
         for item in items.unwrap_or_default() {
             if item.key.is_empty() {
@@ -128,7 +129,8 @@ impl Shared {
         self.api.state.check(store)?;
         let query = path::query_metadata(call.uri.query().unwrap_or_default());
         let body = self.state_body(call.body, deserializing).await?;
-        let asked: BulkGetBody = serde_json::from_slice(&body).map_err(|error| malformed(deserializing(error.to_string())))?;
+        let asked: BulkGetBody =
+            serde_json::from_slice(&body).map_err(|error| malformed(deserializing(error.to_string())))?;
         let metadata = merge_metadata(asked.metadata.unwrap_or_default(), &query);
         let found = self.api.state.bulk_get(store, &asked.keys.unwrap_or_default(), &metadata).await?;
         Ok(respond::json(&found.iter().map(bulk_item).collect::<Vec<_>>()))
@@ -138,7 +140,8 @@ impl Shared {
         self.api.state.check_transactional(store)?;
         let query = path::query_metadata(call.uri.query().unwrap_or_default());
         let body = self.state_body(call.body, deserializing).await?;
-        let asked: TransactionBody<'_> = serde_json::from_slice(&body).map_err(|error| malformed(deserializing(error.to_string())))?;
+        let asked: TransactionBody<'_> =
+            serde_json::from_slice(&body).map_err(|error| malformed(deserializing(error.to_string())))?;
         let mut operations = Vec::new();
         for step in asked.operations.unwrap_or_default() {
             let item = set_item(step.request, &body, &query);
@@ -184,7 +187,13 @@ fn set_item(item: Item<'_>, body: &Bytes, query: &Metadata) -> SetItem {
 }
 
 fn delete_item(item: SetItem) -> DeleteItem {
-    DeleteItem { key: item.key, etag: item.etag, metadata: item.metadata, concurrency: item.concurrency, consistency: item.consistency }
+    DeleteItem {
+        key: item.key,
+        etag: item.etag,
+        metadata: item.metadata,
+        concurrency: item.concurrency,
+        consistency: item.consistency,
+    }
 }
 
 /// Values are JSON of their own; one that is not (written over gRPC) would break the whole answer and is reported alone.
@@ -201,6 +210,8 @@ fn bulk_item(found: &BulkGetItem) -> BulkItem<'_> {
             metadata: Some(&item.metadata).filter(|metadata| !metadata.is_empty()),
             ..absent
         },
-        Err(error) => BulkItem { error: Some(format!("the stored value is not JSON; read it by itself: {error}")), ..absent },
+        Err(error) => {
+            BulkItem { error: Some(format!("the stored value is not JSON; read it by itself: {error}")), ..absent }
+        }
     }
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 /// # Errors
 /// A text that names the value and the accepted form; a bare number other than `0` is refused, as Go refuses it.
 pub fn parse_go(text: &str) -> Result<Duration, String> {
-    let invalid = || format!("invalid duration {text:?}: expected a number with a unit, for example 500ms, 5s or 1h30m");
+    let invalid =
+        || format!("invalid duration {text:?}: expected a number with a unit, for example 500ms, 5s or 1h30m");
     let mut rest = text.strip_prefix('+').unwrap_or(text);
     if rest == "0" {
         return Ok(Duration::ZERO);

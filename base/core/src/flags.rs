@@ -59,15 +59,7 @@ impl Flag {
     /// A visible flag without a short form.
     #[must_use]
     pub const fn new(kind: Kind, name: &'static str, default: &'static str, help: &'static str) -> Self {
-        Self {
-            name,
-            short: None,
-            kind,
-            default,
-            help,
-            hidden: false,
-            deprecated: None,
-        }
+        Self { name, short: None, kind, default, help, hidden: false, deprecated: None }
     }
 
     /// With a short form.

@@ -97,8 +97,13 @@ impl Logger {
 
     /// Makes a logger that drops everything; for tests and tools.
     pub fn silent() -> Self {
-        let options =
-            LogOptions { level: Level::Fatal, as_json: false, app_id: String::new(), instance: String::new(), version: String::new() };
+        let options = LogOptions {
+            level: Level::Fatal,
+            as_json: false,
+            app_id: String::new(),
+            instance: String::new(),
+            version: String::new(),
+        };
         Self::new(options, Box::new(std::io::sink()))
     }
 
@@ -154,7 +159,12 @@ impl Logger {
         if !options.app_id.is_empty() {
             rest.push(("app_id", &options.app_id));
         }
-        rest.extend([("instance", options.instance.as_str()), ("scope", self.scope), ("type", "log"), ("ver", &options.version)]);
+        rest.extend([
+            ("instance", options.instance.as_str()),
+            ("scope", self.scope),
+            ("type", "log"),
+            ("ver", &options.version),
+        ]);
         rest.sort_unstable_by_key(|(key, _)| *key);
         entries.extend(rest);
         let mut line = if options.as_json { render_json(&entries) } else { render_text(&entries) };
@@ -226,8 +236,13 @@ mod tests {
 
     fn logger(as_json: bool) -> (Logger, Buffer) {
         let buffer = Buffer::default();
-        let options =
-            LogOptions { level: Level::Info, as_json, app_id: "shop".into(), instance: "host".into(), version: "1.18.3".into() };
+        let options = LogOptions {
+            level: Level::Info,
+            as_json,
+            app_id: "shop".into(),
+            instance: "host".into(),
+            version: "1.18.3".into(),
+        };
         (Logger::new(options, Box::new(buffer.clone())), buffer)
     }
 

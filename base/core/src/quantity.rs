@@ -25,9 +25,9 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
         .iter()
         .find_map(|(suffix, factor)| trimmed.strip_suffix(suffix).map(|digits| (digits, *factor)))
         .unwrap_or((trimmed, 1.0));
-    let number: f64 = digits
-        .parse()
-        .map_err(|_| format!("invalid quantity {text:?}: expected a number with an optional suffix such as 4Mi, 512Ki or 1000"))?;
+    let number: f64 = digits.parse().map_err(|_| {
+        format!("invalid quantity {text:?}: expected a number with an optional suffix such as 4Mi, 512Ki or 1000")
+    })?;
     if !number.is_finite() || number < 0.0 {
         return Err(format!("invalid quantity {text:?}: expected zero or more"));
     }
@@ -40,7 +40,15 @@ mod tests {
 
     #[test]
     fn accepts_the_documented_forms() {
-        let cases = [("4Mi", 4 << 20), ("4Ki", 4096), ("1000", 1000), ("1k", 1000), ("1.5Ki", 1536), ("0", 0), ("2G", 2_000_000_000)];
+        let cases = [
+            ("4Mi", 4 << 20),
+            ("4Ki", 4096),
+            ("1000", 1000),
+            ("1k", 1000),
+            ("1.5Ki", 1536),
+            ("0", 0),
+            ("2G", 2_000_000_000),
+        ];
         for (text, bytes) in cases {
             assert_eq!(parse_bytes(text), Ok(bytes), "{text}");
         }

@@ -20,18 +20,12 @@ pub struct Any {
 impl Any {
     /// Wraps plain bytes, the way invocation bodies travel: with no type.
     pub fn from_bytes(value: impl Into<Bytes>) -> Self {
-        Self {
-            type_url: String::new(),
-            value: value.into(),
-        }
+        Self { type_url: String::new(), value: value.into() }
     }
 
     /// Wraps `message` under `type.googleapis.com/<full message name>`.
     pub fn from_message<M: Message + Name>(message: &M) -> Self {
-        Self {
-            type_url: format!("type.googleapis.com/{}", M::full_name()),
-            value: message.encode_to_vec().into(),
-        }
+        Self { type_url: format!("type.googleapis.com/{}", M::full_name()), value: message.encode_to_vec().into() }
     }
 
     /// The full message name in `type_url`: what follows the last slash.
@@ -44,29 +38,19 @@ impl Any {
     /// # Errors
     /// The value says it is an `M` but does not decode as one.
     pub fn to_message<M: Message + Name + Default>(&self) -> Result<Option<M>, DecodeError> {
-        if self.type_name() == M::full_name() {
-            M::decode(self.value.clone()).map(Some)
-        } else {
-            Ok(None)
-        }
+        if self.type_name() == M::full_name() { M::decode(self.value.clone()).map(Some) } else { Ok(None) }
     }
 }
 
 impl From<prost_types::Any> for Any {
     fn from(any: prost_types::Any) -> Self {
-        Self {
-            type_url: any.type_url,
-            value: any.value.into(),
-        }
+        Self { type_url: any.type_url, value: any.value.into() }
     }
 }
 
 impl From<Any> for prost_types::Any {
     fn from(any: Any) -> Self {
-        Self {
-            type_url: any.type_url,
-            value: any.value.into(),
-        }
+        Self { type_url: any.type_url, value: any.value.into() }
     }
 }
 
@@ -77,10 +61,7 @@ mod tests {
 
     #[test]
     fn has_the_wire_format_of_the_well_known_type() {
-        let theirs = prost_types::Any {
-            type_url: "x/y.Z".to_owned(),
-            value: vec![1, 2, 3],
-        };
+        let theirs = prost_types::Any { type_url: "x/y.Z".to_owned(), value: vec![1, 2, 3] };
         let ours = Any::decode(theirs.encode_to_vec().as_slice()).expect("decodes");
         assert_eq!(ours, Any::from(theirs.clone()));
         assert_eq!(ours.encode_to_vec(), theirs.encode_to_vec());
@@ -95,18 +76,10 @@ mod tests {
 
     #[test]
     fn wraps_and_unwraps_by_type_name() {
-        let info = ErrorInfo {
-            reason: "R".to_owned(),
-            domain: "d".to_owned(),
-            ..Default::default()
-        };
+        let info = ErrorInfo { reason: "R".to_owned(), domain: "d".to_owned(), ..Default::default() };
         let any = Any::from_message(&info);
         assert_eq!(any.type_url, "type.googleapis.com/google.rpc.ErrorInfo");
         assert_eq!(any.to_message::<ErrorInfo>().expect("decodes"), Some(info));
-        assert_eq!(
-            any.to_message::<crate::google::rpc::Help>()
-                .expect("other type"),
-            None
-        );
+        assert_eq!(any.to_message::<crate::google::rpc::Help>().expect("other type"), None);
     }
 }

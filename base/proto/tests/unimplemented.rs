@@ -13,19 +13,13 @@ impl Dapr for Nothing {}
 
 /// The paths of the service `Dapr` in both protocol tables.
 fn paths() -> Vec<String> {
-    let tables = [
-        include_str!("data/proto.tsv"),
-        include_str!("data/proto_1.19.tsv"),
-    ];
+    let tables = [include_str!("data/proto.tsv"), include_str!("data/proto_1.19.tsv")];
     let lines = tables.iter().flat_map(|table| table.lines());
     let names = lines.filter_map(|line| {
-        let (_, rest) = line
-            .split_once("rpc\tdapr/proto/runtime/v1/dapr.proto\tdapr.proto.runtime.v1\tDapr\t")?;
+        let (_, rest) = line.split_once("rpc\tdapr/proto/runtime/v1/dapr.proto\tdapr.proto.runtime.v1\tDapr\t")?;
         rest.split('\t').next()
     });
-    names
-        .map(|name| format!("dapr.proto.runtime.v1.Dapr/{name}"))
-        .collect()
+    names.map(|name| format!("dapr.proto.runtime.v1.Dapr/{name}")).collect()
 }
 
 #[tokio::test]
@@ -40,8 +34,7 @@ async fn every_call_is_named() {
             .body(Body::new(Full::new(empty_message)))
             .expect("a valid request");
         let response = server.call(request).await.expect("infallible");
-        let status = Status::from_header_map(response.headers())
-            .expect("an answer without messages has its status");
+        let status = Status::from_header_map(response.headers()).expect("an answer without messages has its status");
         assert_eq!(status.code(), Code::Unimplemented, "{path}");
         assert_eq!(status.message(), format!("{path} is not implemented"));
     }

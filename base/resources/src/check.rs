@@ -60,12 +60,25 @@ impl Checker {
     }
 
     /// Reports a problem of a field that was checked already.
-    pub(crate) fn report(&mut self, severity: Severity, path: &str, message: impl Into<String>, suggestion: impl Into<String>) {
+    pub(crate) fn report(
+        &mut self,
+        severity: Severity,
+        path: &str,
+        message: impl Into<String>,
+        suggestion: impl Into<String>,
+    ) {
         let line = self.line(path);
         self.at(severity, line, path, message, suggestion);
     }
 
-    fn at(&mut self, severity: Severity, line: usize, path: &str, message: impl Into<String>, suggestion: impl Into<String>) {
+    fn at(
+        &mut self,
+        severity: Severity,
+        line: usize,
+        path: &str,
+        message: impl Into<String>,
+        suggestion: impl Into<String>,
+    ) {
         self.findings.push(Finding {
             severity,
             file: self.file.clone(),
@@ -85,11 +98,7 @@ impl Checker {
 
     /// What a wrong type means for the document; a Configuration stops the start instead.
     pub(crate) fn consequence(&self) -> &'static str {
-        if self.dialect == Dialect::Manifest {
-            " (the document is not loaded)"
-        } else {
-            ""
-        }
+        if self.dialect == Dialect::Manifest { " (the document is not loaded)" } else { "" }
     }
 
     /// Checks an object and returns its known fields; absent ones are left out.
@@ -123,7 +132,8 @@ impl Checker {
                         self.take_field(&mut out, field, &entry.value, &join(path, field.name), entry.line);
                     }
                     None => {
-                        let absent = |field: &&Field| field.required && !entries.iter().any(|entry| entry.key == field.name);
+                        let absent =
+                            |field: &&Field| field.required && !entries.iter().any(|entry| entry.key == field.name);
                         let required = nearest(&entry.key, fields.iter().filter(absent).map(|field| field.name));
                         meant.extend(required);
                         self.unknown_field(&entry.key, entry.line, &key_path, fields, required);
@@ -182,7 +192,8 @@ impl Checker {
             };
             return self.at(Severity::Error, line, path, message, suggestion);
         }
-        let suggestion = misplaced(key, path, fields).unwrap_or_else(|| did_you_mean(key, fields.iter().map(|field| field.name)));
+        let suggestion =
+            misplaced(key, path, fields).unwrap_or_else(|| did_you_mean(key, fields.iter().map(|field| field.name)));
         let suggestion = if suggestion.is_empty() {
             format!(
                 "the fields here are {}",
@@ -257,11 +268,7 @@ impl Checker {
         let value = self.text(node, path);
         let Some(text) = value.as_str() else { return value };
         let same = |word: &&str| {
-            if case == Case::Ignored {
-                word.eq_ignore_ascii_case(text)
-            } else {
-                *word == text
-            }
+            if case == Case::Ignored { word.eq_ignore_ascii_case(text) } else { *word == text }
         };
         if !text.is_empty() && !self.is_variable(text) && !words.iter().any(same) {
             let suggestion = did_you_mean(text, words.iter().copied());
@@ -283,10 +290,7 @@ impl Checker {
 
     fn boolean(&mut self, node: &Node, path: &str) -> Json {
         match &node.value {
-            Value::Scalar {
-                resolved: Scalar::Bool(value),
-                ..
-            } => Json::Bool(*value),
+            Value::Scalar { resolved: Scalar::Bool(value), .. } => Json::Bool(*value),
             Value::Scalar { text, .. } if matches!(text.to_lowercase().as_str(), "true" | "false") => {
                 self.wrong(node, path, "true or false", "remove the quotes")
             }
@@ -299,14 +303,10 @@ impl Checker {
 
     fn integer(&mut self, node: &Node, path: &str, least: i128, most: i128) -> Json {
         let value = match &node.value {
-            Value::Scalar {
-                resolved: Scalar::Integer(value),
-                ..
-            } => *value,
-            Value::Scalar {
-                resolved: Scalar::Float(value),
-                ..
-            } if value.fract() == 0.0 && value.abs() < 9e15 => *value as i128,
+            Value::Scalar { resolved: Scalar::Integer(value), .. } => *value,
+            Value::Scalar { resolved: Scalar::Float(value), .. } if value.fract() == 0.0 && value.abs() < 9e15 => {
+                *value as i128
+            }
             Value::Scalar { text, .. } if text.parse::<i64>().is_ok() => {
                 return self.wrong(node, path, "a whole number", "remove the quotes");
             }
@@ -319,13 +319,7 @@ impl Checker {
             } else {
                 format!("from {least} to {most}")
             };
-            self.at(
-                Severity::Error,
-                node.line,
-                path,
-                format!("expected a whole number {range}, found {value}"),
-                "",
-            );
+            self.at(Severity::Error, node.line, path, format!("expected a whole number {range}, found {value}"), "");
         }
         match i64::try_from(value) {
             Ok(value) => Json::from(value),
@@ -342,13 +336,7 @@ impl Checker {
                 Ok(number) => format!("did you mean {number}s or {number}ms?"),
                 Err(_) => duration_hint(text),
             };
-            self.at(
-                Severity::Error,
-                node.line,
-                path,
-                format!("expected {expected}, found {text:?}"),
-                suggestion,
-            );
+            self.at(Severity::Error, node.line, path, format!("expected {expected}, found {text:?}"), suggestion);
         }
         value
     }
@@ -381,8 +369,7 @@ impl Checker {
         let mut out = Map::new();
         for entry in entries {
             let entry_path = join(path, &entry.key);
-            self.lines
-                .insert(entry_path.clone(), if entry.line > 0 { entry.line } else { entry.value.line });
+            self.lines.insert(entry_path.clone(), if entry.line > 0 { entry.line } else { entry.value.line });
             out.insert(entry.key.clone(), self.value(&entry.value, &entry_path, item));
         }
         Json::Object(out)

@@ -14,19 +14,21 @@ use crate::manifest::finding;
 use crate::rules;
 use crate::schema::{KINDS, Kind};
 use crate::types::{ApiRule, Configuration, NameResolution, SecretsScope, Tracing};
+use crate::unbuilt;
 use crate::yaml::{Chunk, Node, parse, split};
-
-/// Features that are on unless a file says otherwise.
-const FEATURES_ON: [&str; 2] = ["HotReload", "WorkflowsRemoteActivityReminder"];
 
 /// Loads the files in order, each over what the earlier ones and the defaults say; no file = the defaults.
 ///
 /// Variables (`$NAME`, `${NAME}`) are replaced in the whole text first, with `env`; unset ones become empty.
 ///
 /// # Errors
-/// All findings of all files when a file cannot be read, is not YAML, has a value of a wrong type, repeats a secret store or leaves
-/// an access control policy incomplete: with these the sidecar does not start. Other findings come with the result.
-pub fn load_configuration(files: &[PathBuf], env: &dyn Fn(&str) -> Option<String>) -> Result<(Configuration, Vec<Finding>), Vec<Finding>> {
+/// All findings of all files when a file cannot be read, is not YAML, has a value of a wrong type, repeats a secret store, leaves
+/// an access control policy incomplete or denies what this version would let through: with these the sidecar does not start.
+/// Other findings come with the result.
+pub fn load_configuration(
+    files: &[PathBuf],
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<(Configuration, Vec<Finding>), Vec<Finding>> {
     let mut findings = Vec::new();
     let mut fatal = false;
     let mut spec = defaults();
@@ -59,7 +61,13 @@ fn defaults() -> Json {
     })
 }
 
-fn read(file: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, findings: &mut Vec<Finding>, fatal: &mut bool) -> Option<Json> {
+fn read(
+    file: &Path,
+    text: &str,
+    env: &dyn Fn(&str) -> Option<String>,
+    findings: &mut Vec<Finding>,
+    fatal: &mut bool,
+) -> Option<Json> {
     let expanded = expand_environment(text, &mut |name, line| {
         let value = env(name);
         if value.is_none() {
@@ -70,14 +78,7 @@ fn read(file: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, findings:
     });
     let mut documents = split(&expanded).into_iter().filter(|chunk| !chunk.is_blank());
     let Some(chunk) = documents.next() else {
-        findings.push(finding(
-            Severity::Warning,
-            file,
-            0,
-            "",
-            "the file holds no document; the defaults are used",
-            "",
-        ));
+        findings.push(finding(Severity::Warning, file, 0, "", "the file holds no document; the defaults are used", ""));
         return None;
     };
     if let Some(second) = documents.next() {
@@ -111,6 +112,7 @@ fn read(file: &Path, text: &str, env: &dyn Fn(&str) -> Option<String>, findings:
         );
     }
     rules::configuration(&mut checker, &document);
+    *fatal |= unbuilt::configuration(&mut checker, &document);
     *fatal |= checker.unusable || checker.findings.iter().any(is_fatal);
     findings.append(&mut checker.findings);
     Some(document)
@@ -132,14 +134,7 @@ fn parse_document(file: &Path, chunk: Chunk<'_>, findings: &mut Vec<Finding>) ->
         return Ok(parsed.root);
     }
     findings.extend(parsed.repeated.iter().map(|repeated| {
-        finding(
-            Severity::Error,
-            file,
-            repeated.line,
-            "",
-            repeated.message.clone(),
-            "remove one of them",
-        )
+        finding(Severity::Error, file, repeated.line, "", repeated.message.clone(), "remove one of them")
     }));
     Err(())
 }
@@ -196,10 +191,12 @@ fn typed(name: String, spec: Json) -> Configuration {
             denied: sorted("deniedSecrets"),
         }
     };
-    let mut features: std::collections::BTreeMap<String, bool> = FEATURES_ON.iter().map(|name| ((*name).to_owned(), true)).collect();
-    for feature in items(&spec, &["features"]) {
-        features.insert(text(feature, &["name"]), boolean(feature, &["enabled"]).unwrap_or(false));
-    }
+    let feature = |feature: &Json| {
+        let name = text(feature, &["name"]);
+        let enabled = boolean(feature, &["enabled"]).unwrap_or(false) && !unbuilt::is_feature(&name);
+        (name, enabled)
+    };
+    let features = items(&spec, &["features"]).iter().map(feature).collect();
     let otel = at(&spec, &["tracing", "otel"]);
     let logging = |field: &str| boolean(&spec, &["logging", "apiLogging", field]);
     Configuration {

@@ -9,8 +9,8 @@ use serde_json::Value as Json;
 use crate::check::Checker;
 use crate::manifest::Other;
 use crate::types::{
-    BulkSubscribe, CircuitBreakerSpec, Component, ComponentPolicyNames, HttpEndpoint, NameValue, Origin, PolicyNames, Resiliency,
-    RetrySpec, RouteRule, Subscription,
+    BulkSubscribe, CircuitBreakerSpec, Component, ComponentPolicyNames, HttpEndpoint, NameValue, Origin, PolicyNames,
+    Resiliency, RetrySpec, RouteRule, Subscription,
 };
 
 /// *Source:* `spec.initTimeout` when absent or invalid.
@@ -38,10 +38,7 @@ pub(crate) fn items<'a>(value: &'a Json, path: &[&str]) -> &'a [Json] {
 
 /// Texts of a list.
 pub(crate) fn texts(value: &Json, path: &[&str]) -> Vec<String> {
-    items(value, path)
-        .iter()
-        .filter_map(|item| item.as_str().map(str::to_owned))
-        .collect()
+    items(value, path).iter().filter_map(|item| item.as_str().map(str::to_owned)).collect()
 }
 
 /// Entries of a map of objects.
@@ -135,21 +132,12 @@ pub(crate) fn subscription(document: &Json, origin: Origin) -> Subscription {
     let spec = at(document, &["spec"]);
     let mut rules: Vec<RouteRule> = items(spec, &["routes", "rules"])
         .iter()
-        .map(|rule| RouteRule {
-            matches: text(rule, &["match"]),
-            path: text(rule, &["path"]),
-        })
+        .map(|rule| RouteRule { matches: text(rule, &["match"]), path: text(rule, &["path"]) })
         .collect();
     let default = optional_text(spec, &["routes", "default"]).or_else(|| optional_text(spec, &["route"]));
-    rules.extend(default.map(|path| RouteRule {
-        matches: String::new(),
-        path,
-    }));
+    rules.extend(default.map(|path| RouteRule { matches: String::new(), path }));
     let count = |name: &str| {
-        at(spec, &["bulkSubscribe", name])
-            .as_i64()
-            .and_then(|value| i32::try_from(value).ok())
-            .unwrap_or(0)
+        at(spec, &["bulkSubscribe", name]).as_i64().and_then(|value| i32::try_from(value).ok()).unwrap_or(0)
     };
     Subscription {
         name: text(document, &["metadata", "name"]),
@@ -170,9 +158,7 @@ pub(crate) fn subscription(document: &Json, origin: Origin) -> Subscription {
 }
 
 fn text_map(value: &Json, path: &[&str]) -> BTreeMap<String, String> {
-    entries(value, path)
-        .filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned())))
-        .collect()
+    entries(value, path).filter_map(|(name, value)| Some((name.clone(), value.as_str()?.to_owned()))).collect()
 }
 
 pub(crate) fn resiliency(document: &Json, origin: Origin) -> Resiliency {
@@ -184,14 +170,10 @@ pub(crate) fn resiliency(document: &Json, origin: Origin) -> Resiliency {
         namespace: optional_text(document, &["metadata", "namespace"]),
         timeouts: text_map(spec, &["policies", "timeouts"]),
         retries: policies("retries").map(|(name, value)| (name, retry(value))).collect(),
-        circuit_breakers: policies("circuitBreakers")
-            .map(|(name, value)| (name, circuit_breaker(value)))
-            .collect(),
+        circuit_breakers: policies("circuitBreakers").map(|(name, value)| (name, circuit_breaker(value))).collect(),
         apps: targets("apps").map(|(name, value)| (name, policy_names(value))).collect(),
         actors: targets("actors").map(|(name, value)| (name, policy_names(value))).collect(),
-        components: targets("components")
-            .map(|(name, value)| (name, component_policies(value)))
-            .collect(),
+        components: targets("components").map(|(name, value)| (name, component_policies(value))).collect(),
         scopes: texts(document, &["scopes"]),
         origin,
     }
@@ -210,10 +192,7 @@ fn retry(value: &Json) -> RetrySpec {
 
 fn circuit_breaker(value: &Json) -> CircuitBreakerSpec {
     CircuitBreakerSpec {
-        max_requests: at(value, &["maxRequests"])
-            .as_u64()
-            .and_then(|count| u32::try_from(count).ok())
-            .unwrap_or(0),
+        max_requests: at(value, &["maxRequests"]).as_u64().and_then(|count| u32::try_from(count).ok()).unwrap_or(0),
         interval: text(value, &["interval"]),
         timeout: text(value, &["timeout"]),
         trip: text(value, &["trip"]),

@@ -13,11 +13,7 @@ pub(crate) fn nearest<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) 
         .into_iter()
         .map(|candidate| (edit_distance(&lower, &candidate.to_lowercase()), candidate))
         .filter(|(distance, candidate)| {
-            let limit = if common_prefix(&lower, candidate) >= 5 {
-                allowed.max(3)
-            } else {
-                allowed
-            };
+            let limit = if common_prefix(&lower, candidate) >= 5 { allowed.max(3) } else { allowed };
             *distance <= limit && *distance < candidate.chars().count()
         })
         .min_by_key(|(distance, _)| *distance)
@@ -30,11 +26,7 @@ pub(crate) fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a s
 }
 
 fn common_prefix(lower: &str, candidate: &str) -> usize {
-    lower
-        .chars()
-        .zip(candidate.to_lowercase().chars())
-        .take_while(|(left, right)| left == right)
-        .count()
+    lower.chars().zip(candidate.to_lowercase().chars()).take_while(|(left, right)| left == right).count()
 }
 
 /// Optimal string alignment distance: insertions, deletions, replacements and swaps of neighbours cost one each.
@@ -47,7 +39,8 @@ fn edit_distance(left: &str, right: &str) -> usize {
         for column in 1..=right.len() {
             let replace = previous[column - 1] + usize::from(left[row - 1] != right[column - 1]);
             let mut best = replace.min(previous[column] + 1).min(current[column - 1] + 1);
-            let swapped = row > 1 && column > 1 && left[row - 1] == right[column - 2] && left[row - 2] == right[column - 1];
+            let swapped =
+                row > 1 && column > 1 && left[row - 1] == right[column - 2] && left[row - 2] == right[column - 1];
             if swapped {
                 best = best.min(before[column - 2] + 1);
             }

@@ -19,7 +19,14 @@ pub fn read_document(file: &Path, text: &str) -> Result<(Option<Node>, Vec<Findi
     };
     let parsed = parse(chunk).map_err(|error| {
         let message = format!("not valid YAML: {}", error.message);
-        Box::new(finding(Severity::Error, file, error.line, "", message, "check indentation, colons and quotes near this line"))
+        Box::new(finding(
+            Severity::Error,
+            file,
+            error.line,
+            "",
+            message,
+            "check indentation, colons and quotes near this line",
+        ))
     })?;
     let mut findings: Vec<Finding> = parsed
         .repeated
@@ -39,7 +46,8 @@ mod tests {
 
     #[test]
     fn the_first_document_with_its_lines() {
-        let (root, findings) = read_document(Path::new("dapr.yaml"), "# run\n---\nversion: 1\nversion: 2\n---\nx: 1\n").unwrap();
+        let (root, findings) =
+            read_document(Path::new("dapr.yaml"), "# run\n---\nversion: 1\nversion: 2\n---\nx: 1\n").unwrap();
         assert!(root.is_some());
         let lines: Vec<usize> = findings.iter().map(|finding| finding.line).collect();
         assert_eq!(lines, [4, 6]);

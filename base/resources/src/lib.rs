@@ -17,6 +17,7 @@ mod manifest;
 mod rules;
 mod schema;
 pub mod types;
+mod unbuilt;
 mod validate;
 mod values;
 mod yaml;

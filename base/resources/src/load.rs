@@ -10,6 +10,7 @@ use crate::finding::{Finding, Severity};
 use crate::manifest::{self, Manifest, finding};
 use crate::rules;
 use crate::types::{Component, HttpEndpoint, Origin, Resiliency, Subscription};
+use crate::unbuilt;
 use crate::yaml::split;
 
 /// Whose resources are read.
@@ -55,12 +56,8 @@ impl Loaded {
     /// *Source:* text of `failed to load components: …`.
     pub fn duplicates_of(&self, kind: &str) -> Option<String> {
         let prefix = format!("duplicate definition of {kind} ");
-        let texts: Vec<&str> = self
-            .duplicates
-            .iter()
-            .filter(|text| text.starts_with(&prefix))
-            .map(String::as_str)
-            .collect();
+        let texts: Vec<&str> =
+            self.duplicates.iter().filter(|text| text.starts_with(&prefix)).map(String::as_str).collect();
         (!texts.is_empty()).then(|| texts.join("\n"))
     }
 }
@@ -88,13 +85,7 @@ pub(crate) struct Loader<'a> {
 
 impl<'a> Loader<'a> {
     pub(crate) fn new(options: &'a LoadOptions, validating: bool) -> Self {
-        Loader {
-            options,
-            validating,
-            names: HashMap::new(),
-            references: Vec::new(),
-            loaded: Loaded::default(),
-        }
+        Loader { options, validating, names: HashMap::new(), references: Vec::new(), loaded: Loaded::default() }
     }
 
     pub(crate) fn add(&mut self, finding: Finding) {
@@ -177,6 +168,7 @@ impl<'a> Loader<'a> {
                     origin: &component.origin,
                 };
                 if self.admit(&meta) {
+                    self.loaded.findings.extend(unbuilt::outbox(&component));
                     self.loaded.components.push(component);
                 }
             }
@@ -195,11 +187,7 @@ impl<'a> Loader<'a> {
                 }
             }
             Manifest::Other(other) => {
-                let kind = if other.kind == "MCPServer" {
-                    "MCPServer"
-                } else {
-                    "WorkflowAccessPolicy"
-                };
+                let kind = if other.kind == "MCPServer" { "MCPServer" } else { "WorkflowAccessPolicy" };
                 let meta = Meta {
                     kind,
                     name: &other.name,
@@ -217,7 +205,9 @@ impl<'a> Loader<'a> {
                     self.loaded.subscriptions.push(subscription);
                 }
             }
-            Manifest::Resiliency(resiliency, references) => self.accept_resiliency(resiliency, references, first_of_file),
+            Manifest::Resiliency(resiliency, references) => {
+                self.accept_resiliency(resiliency, references, first_of_file)
+            }
             Manifest::Configuration(_) if self.validating => {}
             Manifest::Configuration(origin) => {
                 let message = "a Configuration is not read from the resources; nothing was loaded";
@@ -234,7 +224,12 @@ impl<'a> Loader<'a> {
     }
 
     /// Resiliency: only the first document of a file, any namespace, names may repeat.
-    fn accept_resiliency(&mut self, resiliency: Resiliency, references: Vec<rules::PolicyReference>, first_of_file: bool) {
+    fn accept_resiliency(
+        &mut self,
+        resiliency: Resiliency,
+        references: Vec<rules::PolicyReference>,
+        first_of_file: bool,
+    ) {
         if !first_of_file {
             let message = "only the first document of a file is read as Resiliency; this one was not loaded";
             let origin = &resiliency.origin;
@@ -259,10 +254,7 @@ impl<'a> Loader<'a> {
         }
         let key = (meta.kind, meta.name.to_owned());
         if let Some((existing, place)) = self.names.get(&key) {
-            let text = format!(
-                "duplicate definition of {} name {} with existing {existing}",
-                meta.kind, meta.log_name
-            );
+            let text = format!("duplicate definition of {} name {} with existing {existing}", meta.kind, meta.log_name);
             let suggestion = format!("rename one of them; the other is at {}:{}", place.file.display(), place.line);
             self.loaded.findings.push(finding(
                 Severity::Error,
@@ -307,12 +299,7 @@ struct Meta<'a> {
 
 /// `name (type/version)`, or `name (type)` without a version.
 fn log_name(component: &Component) -> String {
-    let Component {
-        name,
-        component_type,
-        version,
-        ..
-    } = component;
+    let Component { name, component_type, version, .. } = component;
     if version.is_empty() {
         format!("{name} ({component_type})")
     } else {
@@ -328,20 +315,13 @@ pub(crate) struct Listing {
 
 /// `*.yaml` and `*.yml` of a directory by name; sub-directories are left alone.
 pub(crate) fn yaml_files(directory: &Path) -> io::Result<Listing> {
-    let mut listing = Listing {
-        files: Vec::new(),
-        findings: Vec::new(),
-    };
-    let mut paths = std::fs::read_dir(directory)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<io::Result<Vec<_>>>()?;
+    let mut listing = Listing { files: Vec::new(), findings: Vec::new() };
+    let mut paths =
+        std::fs::read_dir(directory)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<Vec<_>>>()?;
     paths.sort();
     for path in paths {
-        let extension = path
-            .extension()
-            .and_then(|extension| extension.to_str())
-            .unwrap_or_default()
-            .to_ascii_lowercase();
+        let extension =
+            path.extension().and_then(|extension| extension.to_str()).unwrap_or_default().to_ascii_lowercase();
         let is_yaml = extension == "yaml" || extension == "yml";
         // A link to a directory counts as a file there: opening it is what fails.
         if std::fs::symlink_metadata(&path).is_ok_and(|metadata| metadata.is_dir()) {
@@ -368,14 +348,7 @@ pub(crate) fn yaml_files(directory: &Path) -> io::Result<Listing> {
 pub(crate) fn read_text(file: &Path) -> Result<String, Box<Finding>> {
     let bytes = std::fs::read(file).map_err(|error| {
         let message = format!("cannot read the file: {}", go_text(&error));
-        Box::new(finding(
-            Severity::Error,
-            file,
-            0,
-            "",
-            message,
-            "check that it exists and may be read",
-        ))
+        Box::new(finding(Severity::Error, file, 0, "", message, "check that it exists and may be read"))
     })?;
     let text = String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -390,9 +363,7 @@ pub(crate) fn go_text(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut characters = text.chars();
-    characters
-        .next()
-        .map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
+    characters.next().map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
 }
 
 #[cfg(test)]

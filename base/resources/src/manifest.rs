@@ -37,7 +37,12 @@ pub(crate) struct Other {
 }
 
 /// Reads one document; problems go to `findings`. `None` when it loads nothing.
-pub(crate) fn read(file: &Path, chunk: Chunk<'_>, known_types: &[&str], findings: &mut Vec<Finding>) -> Option<Manifest> {
+pub(crate) fn read(
+    file: &Path,
+    chunk: Chunk<'_>,
+    known_types: &[&str],
+    findings: &mut Vec<Finding>,
+) -> Option<Manifest> {
     let node = match parse(chunk) {
         Ok(parsed) => {
             let again = |repeated: &SyntaxError| {
@@ -49,32 +54,18 @@ pub(crate) fn read(file: &Path, chunk: Chunk<'_>, known_types: &[&str], findings
         }
         Err(error) => {
             let message = format!("not valid YAML: {}", error.message);
-            findings.push(finding(
-                Severity::Error,
-                file,
-                error.line,
-                "",
-                message,
-                syntax_hint(chunk, error.line),
-            ));
+            findings.push(finding(Severity::Error, file, error.line, "", message, syntax_hint(chunk, error.line)));
             return None;
         }
     };
     if node.is_null() {
         return None;
     }
-    let origin = Origin {
-        file: file.to_owned(),
-        line: node.line,
-    };
+    let origin = Origin { file: file.to_owned(), line: node.line };
     let kind = kind_of(file, &node, findings)?;
     let mut checker = Checker::new(
         file,
-        if kind.name == "Configuration" {
-            Dialect::Configuration
-        } else {
-            Dialect::Manifest
-        },
+        if kind.name == "Configuration" { Dialect::Configuration } else { Dialect::Manifest },
         node.line,
     );
     let document = checker.object(&node, "", kind.fields);
@@ -138,10 +129,7 @@ fn kind_of(file: &Path, node: &Node, findings: &mut Vec<Finding>) -> Option<&'st
         return None;
     };
     let line = |key: &str| {
-        entries
-            .iter()
-            .find(|entry| entry.key.eq_ignore_ascii_case(key))
-            .map_or(node.line, |entry| entry.line)
+        entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(key)).map_or(node.line, |entry| entry.line)
     };
     let version = header(node, "apiVersion").unwrap_or_default();
     let same_name: Vec<&'static Kind> = KINDS.iter().filter(|known| known.name == kind).collect();
@@ -200,9 +188,7 @@ fn header(node: &Node, key: &str) -> Option<String> {
         .find(|entry| entry.key == key)
         .or_else(|| entries.iter().find(|entry| entry.key.eq_ignore_ascii_case(key)))?;
     match &entry.value.value {
-        Value::Scalar {
-            resolved: Scalar::Null, ..
-        } => None,
+        Value::Scalar { resolved: Scalar::Null, .. } => None,
         Value::Scalar { resolved, text } => Some(resolved.canonical(text)),
         _ => None,
     }
@@ -246,10 +232,7 @@ fn without_kind(entries: &[Entry]) -> String {
     if has("tracing") || has("accessControl") || has("features") {
         return "did you mean spec of a Configuration?".to_owned();
     }
-    format!(
-        "a manifest needs apiVersion, kind (one of {}), metadata and spec",
-        kind_names().join(", ")
-    )
+    format!("a manifest needs apiVersion, kind (one of {}), metadata and spec", kind_names().join(", "))
 }
 
 /// The usual cause of a syntax error, seen on its line.
@@ -257,16 +240,10 @@ fn syntax_hint(chunk: Chunk<'_>, line: usize) -> String {
     let number = line.saturating_sub(chunk.line);
     let lines = [number, number.saturating_sub(1)];
     let text: Vec<&str> = lines.iter().filter_map(|number| chunk.text.lines().nth(*number)).collect();
-    if text
-        .iter()
-        .any(|line| line.trim_start_matches(' ').starts_with('\t') || line.starts_with('\t'))
-    {
+    if text.iter().any(|line| line.trim_start_matches(' ').starts_with('\t') || line.starts_with('\t')) {
         return "indent with spaces, not tabs".to_owned();
     }
-    if text
-        .first()
-        .is_some_and(|line| line.matches(": ").count() > 1 && !line.contains('{'))
-    {
+    if text.first().is_some_and(|line| line.matches(": ").count() > 1 && !line.contains('{')) {
         return "put the value in quotes, since it contains a colon".to_owned();
     }
     "look at the indentation, quotes and brackets here and on the line before".to_owned()

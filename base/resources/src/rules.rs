@@ -14,7 +14,7 @@ use crate::finding::Severity::{Error, Warning};
 use crate::types::{Component, HttpEndpoint, NameValue, Subscription};
 use crate::values::env_allowed;
 
-pub(crate) use configuration::configuration;
+pub(crate) use configuration::{FEATURES, configuration};
 pub(crate) use other::other;
 pub(crate) use references::references;
 pub(crate) use resiliency::{PolicyReference, resiliency, unknown_policies};
@@ -46,10 +46,7 @@ pub(crate) fn check_name(checker: &mut Checker, document: &Json) -> bool {
         checker.report(
             Error,
             path,
-            format!(
-                "expected a name that can be part of a URL path, found {name:?}{}",
-                checker.consequence()
-            ),
+            format!("expected a name that can be part of a URL path, found {name:?}{}", checker.consequence()),
             "use letters, digits and dashes",
         );
         return false;
@@ -59,12 +56,7 @@ pub(crate) fn check_name(checker: &mut Checker, document: &Json) -> bool {
             "expected a name that can be part of a URL path, found {name:?} with a {bad}{}",
             checker.consequence()
         );
-        checker.report(
-            Error,
-            path,
-            message,
-            format!("write {}", name.replace(['/', '%'], "-").trim_matches('-')),
-        );
+        checker.report(Error, path, message, format!("write {}", name.replace(['/', '%'], "-").trim_matches('-')));
         return false;
     }
     true
@@ -119,10 +111,7 @@ fn component_type(checker: &mut Checker, component_type: &str, known_types: &[&s
     if known_types.is_empty() || known_types.contains(&component_type) {
         return;
     }
-    let same_category = known_types
-        .iter()
-        .copied()
-        .filter(|known| known.starts_with(&format!("{category}.")));
+    let same_category = known_types.iter().copied().filter(|known| known.starts_with(&format!("{category}.")));
     let mut suggestion = did_you_mean(component_type, same_category.clone());
     if suggestion.is_empty() {
         let last = name.rsplit('.').next().unwrap_or(name);
@@ -189,8 +178,9 @@ fn name_values(checker: &mut Checker, path: &str, items: &[NameValue], has_secre
                     "remove one of them",
                 );
             } else if !env_allowed(variable, None) {
-                let message =
-                    format!("the variable {variable:?} may not be referred to (APP_API_TOKEN, DAPR_* and names with spaces are refused)");
+                let message = format!(
+                    "the variable {variable:?} may not be referred to (APP_API_TOKEN, DAPR_* and names with spaces are refused)"
+                );
                 checker.report(Error, &env_path, message, "use another variable");
             }
         }
@@ -209,11 +199,7 @@ pub(crate) fn http_endpoint(checker: &mut Checker, endpoint: &HttpEndpoint) {
     url(checker, "spec.baseUrl", &endpoint.base_url);
     let has_store = endpoint.secret_store.is_some();
     name_values(checker, "spec.headers", &endpoint.headers, has_store);
-    for document in endpoint
-        .client_tls
-        .iter()
-        .filter(|document| document.secret_key_ref.is_some() && !has_store)
-    {
+    for document in endpoint.client_tls.iter().filter(|document| document.secret_key_ref.is_some() && !has_store) {
         let path = format!("spec.clientTLS.{}.secretKeyRef", document.name);
         checker.report(
             Error,
@@ -243,11 +229,7 @@ fn url(checker: &mut Checker, path: &str, url: &str) {
     let rest = lower.strip_prefix("http://").or_else(|| lower.strip_prefix("https://"));
     match rest {
         None => {
-            let suggestion = if url.contains("://") {
-                String::new()
-            } else {
-                format!("did you mean https://{url}?")
-            };
+            let suggestion = if url.contains("://") { String::new() } else { format!("did you mean https://{url}?") };
             checker.report(
                 Error,
                 path,
@@ -272,20 +254,12 @@ fn url(checker: &mut Checker, path: &str, url: &str) {
 
 pub(crate) fn subscription(checker: &mut Checker, subscription: &Subscription, api_version: &str) {
     let routeless = subscription.rules.is_empty() && api_version.ends_with("v2alpha1");
-    let old_form = checker
-        .findings
-        .iter_mut()
-        .find(|finding| routeless && finding.field == "spec.route");
+    let old_form = checker.findings.iter_mut().find(|finding| routeless && finding.field == "spec.route");
     if let Some(old_form) = old_form {
         old_form.severity = Error;
         old_form.message = "this apiVersion has no field route, so the subscription has no route".to_owned();
     } else if routeless {
-        checker.report(
-            Error,
-            "spec.routes",
-            "no route: expected default or at least one rule",
-            "add default: /path",
-        );
+        checker.report(Error, "spec.routes", "no route: expected default or at least one rule", "add default: /path");
     }
     let last = subscription.rules.len().saturating_sub(1);
     for (index, rule) in subscription.rules.iter().enumerate() {
@@ -317,10 +291,9 @@ pub(crate) fn subscription(checker: &mut Checker, subscription: &Subscription, a
         );
     }
     let bulk = subscription.bulk_subscribe;
-    for (name, value) in [
-        ("maxMessagesCount", bulk.max_messages_count),
-        ("maxAwaitDurationMs", bulk.max_await_duration_ms),
-    ] {
+    for (name, value) in
+        [("maxMessagesCount", bulk.max_messages_count), ("maxAwaitDurationMs", bulk.max_await_duration_ms)]
+    {
         if value < 0 {
             checker.report(
                 Error,
@@ -373,9 +346,7 @@ pub(crate) fn expression_problem(expression: &str) -> Option<String> {
         return Some(format!("{open} is not closed"));
     }
     let compact: String = bare.split_whitespace().collect::<Vec<_>>().join(" ");
-    let plain = ["==", "!=", "<=", ">="]
-        .iter()
-        .fold(compact.clone(), |text, operator| text.replace(operator, "  "));
+    let plain = ["==", "!=", "<=", ">="].iter().fold(compact.clone(), |text, operator| text.replace(operator, "  "));
     if plain.contains('=') {
         return Some("a single = is not an operator; write ==".to_owned());
     }

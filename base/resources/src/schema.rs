@@ -53,20 +53,12 @@ pub(crate) struct Field {
 
 /// An optional field.
 pub(crate) const fn optional(name: &'static str, shape: Shape) -> Field {
-    Field {
-        name,
-        required: false,
-        shape,
-    }
+    Field { name, required: false, shape }
 }
 
 /// A field that must be there and not be empty.
 pub(crate) const fn required(name: &'static str, shape: Shape) -> Field {
-    Field {
-        name,
-        required: true,
-        shape,
-    }
+    Field { name, required: true, shape }
 }
 
 /// A kind of manifest with one API version.
@@ -79,41 +71,13 @@ pub(crate) struct Kind {
 
 /// Every kind that can be written in a file.
 pub(crate) const KINDS: [Kind; 8] = [
-    Kind {
-        name: "Component",
-        api_version: "dapr.io/v1alpha1",
-        fields: component::COMPONENT,
-    },
-    Kind {
-        name: "Configuration",
-        api_version: "dapr.io/v1alpha1",
-        fields: configuration::CONFIGURATION,
-    },
-    Kind {
-        name: "Subscription",
-        api_version: "dapr.io/v2alpha1",
-        fields: subscription::V2,
-    },
-    Kind {
-        name: "Subscription",
-        api_version: "dapr.io/v1alpha1",
-        fields: subscription::V1,
-    },
-    Kind {
-        name: "Resiliency",
-        api_version: "dapr.io/v1alpha1",
-        fields: resiliency::RESILIENCY,
-    },
-    Kind {
-        name: "HTTPEndpoint",
-        api_version: "dapr.io/v1alpha1",
-        fields: component::HTTP_ENDPOINT,
-    },
-    Kind {
-        name: "MCPServer",
-        api_version: "dapr.io/v1alpha1",
-        fields: mcp_server::MCP_SERVER,
-    },
+    Kind { name: "Component", api_version: "dapr.io/v1alpha1", fields: component::COMPONENT },
+    Kind { name: "Configuration", api_version: "dapr.io/v1alpha1", fields: configuration::CONFIGURATION },
+    Kind { name: "Subscription", api_version: "dapr.io/v2alpha1", fields: subscription::V2 },
+    Kind { name: "Subscription", api_version: "dapr.io/v1alpha1", fields: subscription::V1 },
+    Kind { name: "Resiliency", api_version: "dapr.io/v1alpha1", fields: resiliency::RESILIENCY },
+    Kind { name: "HTTPEndpoint", api_version: "dapr.io/v1alpha1", fields: component::HTTP_ENDPOINT },
+    Kind { name: "MCPServer", api_version: "dapr.io/v1alpha1", fields: mcp_server::MCP_SERVER },
     Kind {
         name: "WorkflowAccessPolicy",
         api_version: "dapr.io/v1alpha1",

@@ -261,7 +261,7 @@ pub struct Configuration {
     pub api_allowed: Vec<ApiRule>,
     /// `spec.api.denied`.
     pub api_denied: Vec<ApiRule>,
-    /// `spec.features`: name → enabled.
+    /// `spec.features`: name → enabled; a feature of the original that this version does not have is never enabled.
     pub features: BTreeMap<String, bool>,
     /// `spec.components.deny`.
     pub components_deny: Vec<String>,

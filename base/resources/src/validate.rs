@@ -70,11 +70,7 @@ mod tests {
         findings
             .iter()
             .map(|finding| {
-                format!(
-                    "{} {}",
-                    finding.severity,
-                    finding.to_string().rsplit('/').next().unwrap_or_default()
-                )
+                format!("{} {}", finding.severity, finding.to_string().rsplit('/').next().unwrap_or_default())
             })
             .collect()
     }
@@ -124,10 +120,6 @@ mod tests {
             ["error no.yaml: cannot read the file: no such file or directory; check that it exists and may be read"]
         );
         let empty = tempfile::tempdir().unwrap();
-        assert!(
-            validate_path(empty.path(), &LoadOptions::default())[0]
-                .message
-                .contains("no YAML file")
-        );
+        assert!(validate_path(empty.path(), &LoadOptions::default())[0].message.contains("no YAML file"));
     }
 }

@@ -36,7 +36,11 @@ pub fn env_allowed(name: &str, allowed_keys: Option<&str>) -> bool {
 ///
 /// # Errors
 /// A finding (without file, with the item's line) when the variable is refused or the secret is not there and no value is given.
-pub fn resolve(item: &NameValue, secret: Option<&str>, env: &dyn Fn(&str) -> Option<String>) -> Result<String, Finding> {
+pub fn resolve(
+    item: &NameValue,
+    secret: Option<&str>,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<String, Finding> {
     let error = |field: &str, message: String, suggestion: String| Finding {
         severity: Severity::Error,
         file: std::path::PathBuf::new(),
@@ -161,28 +165,16 @@ mod tests {
 
     #[test]
     fn templates_are_filled() {
-        let context = TemplateContext {
-            app_id: "shop".to_owned(),
-            namespace: "prod".to_owned(),
-            pod_name: String::new(),
-        };
-        assert_eq!(
-            expand_templates("a", "{namespace}/{appID}/{other}", &context).unwrap(),
-            "prod.shop/shop/{other}"
-        );
+        let context =
+            TemplateContext { app_id: "shop".to_owned(), namespace: "prod".to_owned(), pod_name: String::new() };
+        assert_eq!(expand_templates("a", "{namespace}/{appID}/{other}", &context).unwrap(), "prod.shop/shop/{other}");
         let ids = expand_templates("a", "{uuid},{uuid}", &context).unwrap();
         let (first, second) = ids.split_once(',').unwrap();
         assert_ne!(first, second);
         assert_eq!(uuid::Uuid::parse_str(first).unwrap().get_version_num(), 4);
         let error = expand_templates("consumerID", "{podName}", &context).unwrap_err();
-        assert_eq!(
-            error,
-            "failed to parse metadata: property consumerID refers to {podName} but podName is not set"
-        );
-        let in_pod = TemplateContext {
-            pod_name: "pod-1".to_owned(),
-            ..context
-        };
+        assert_eq!(error, "failed to parse metadata: property consumerID refers to {podName} but podName is not set");
+        let in_pod = TemplateContext { pod_name: "pod-1".to_owned(), ..context };
         assert_eq!(expand_templates("a", "x-{podName}", &in_pod).unwrap(), "x-pod-1");
     }
 

@@ -64,13 +64,7 @@ impl Node {
     /// Whether this is an absent or empty value.
     #[must_use]
     pub fn is_null(&self) -> bool {
-        matches!(
-            self.value,
-            Value::Scalar {
-                resolved: Scalar::Null,
-                ..
-            }
-        )
+        matches!(self.value, Value::Scalar { resolved: Scalar::Null, .. })
     }
 
     /// What this is, for messages: `a list`, `the text "x"`.
@@ -92,9 +86,9 @@ impl Node {
     pub(crate) fn to_json(&self) -> serde_json::Value {
         match &self.value {
             Value::List(items) => items.iter().map(Node::to_json).collect(),
-            Value::Map(entries) => {
-                serde_json::Value::Object(entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect())
-            }
+            Value::Map(entries) => serde_json::Value::Object(
+                entries.iter().map(|entry| (entry.key.clone(), entry.value.to_json())).collect(),
+            ),
             Value::Scalar { resolved, text } => resolved.to_json(text),
         }
     }
@@ -127,10 +121,7 @@ impl Chunk<'_> {
     /// 1-based line of the first line with content; the chunk's line when there is none.
     pub(crate) fn first_content_line(&self) -> usize {
         let blank = |line: &str| line.is_empty() || line.starts_with('#') || line == "---";
-        self.text
-            .lines()
-            .position(|line| !blank(line.trim()))
-            .map_or(self.line, |skipped| self.line + skipped)
+        self.text.lines().position(|line| !blank(line.trim())).map_or(self.line, |skipped| self.line + skipped)
     }
 }
 
@@ -143,20 +134,14 @@ pub(crate) fn split(text: &str) -> Vec<Chunk<'_>> {
     let (mut position, mut line) = (0, 1);
     for piece in text.split_inclusive('\n') {
         if position > 0 && piece.starts_with("---") {
-            chunks.push(Chunk {
-                line: start_line,
-                text: &text[start..position],
-            });
+            chunks.push(Chunk { line: start_line, text: &text[start..position] });
             start = position + piece.len();
             start_line = line + 1;
         }
         position += piece.len();
         line += 1;
     }
-    chunks.push(Chunk {
-        line: start_line,
-        text: &text[start..],
-    });
+    chunks.push(Chunk { line: start_line, text: &text[start..] });
     chunks
 }
 
@@ -181,16 +166,10 @@ mod tests {
 
     #[test]
     fn json_follows_go() {
-        let node = parse(Chunk {
-            line: 1,
-            text: "b: 1.0\na: yes\nc: 0777\nd: [x, ~, 1e21, 1_000, 1.5]\n",
-        })
-        .unwrap()
-        .root
-        .unwrap();
-        assert_eq!(
-            node.to_json().to_string(),
-            r#"{"a":true,"b":1,"c":511,"d":["x",null,1e+21,1000,1.5]}"#
-        );
+        let node = parse(Chunk { line: 1, text: "b: 1.0\na: yes\nc: 0777\nd: [x, ~, 1e21, 1_000, 1.5]\n" })
+            .unwrap()
+            .root
+            .unwrap();
+        assert_eq!(node.to_json().to_string(), r#"{"a":true,"b":1,"c":511,"d":["x",null,1e+21,1000,1.5]}"#);
     }
 }

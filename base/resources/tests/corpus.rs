@@ -36,10 +36,7 @@ fn cases(corpus: &str) -> Vec<Case> {
     let mut cases: Vec<Case> = Vec::new();
     for line in corpus.split_inclusive('\n') {
         if let Some(name) = line.strip_prefix(">>> ") {
-            cases.push(Case {
-                name: name.trim().to_owned(),
-                ..Case::default()
-            });
+            cases.push(Case { name: name.trim().to_owned(), ..Case::default() });
             continue;
         }
         let Some(case) = cases.last_mut() else { continue };
@@ -52,19 +49,12 @@ fn cases(corpus: &str) -> Vec<Case> {
 }
 
 fn findings(case: &Case) -> Vec<String> {
-    let options = LoadOptions {
-        known_types: KNOWN_TYPES.map(str::to_owned).to_vec(),
-        ..LoadOptions::default()
-    };
+    let options = LoadOptions { known_types: KNOWN_TYPES.map(str::to_owned).to_vec(), ..LoadOptions::default() };
     let found = validate_text(Path::new("f.yaml"), &case.text, &options);
     found
         .iter()
         .map(|finding| {
-            format!(
-                "{} {}",
-                finding.severity,
-                finding.to_string().trim_start_matches("f.yaml:").trim_start()
-            )
+            format!("{} {}", finding.severity, finding.to_string().trim_start_matches("f.yaml:").trim_start())
         })
         .collect()
 }

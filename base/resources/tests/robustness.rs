@@ -68,10 +68,7 @@ const PIECES: [&str; 48] = [
 ];
 
 fn read(text: &str) {
-    let known = LoadOptions {
-        known_types: vec!["state.redis".to_owned()],
-        ..LoadOptions::default()
-    };
+    let known = LoadOptions { known_types: vec!["state.redis".to_owned()], ..LoadOptions::default() };
     for finding in validate_text(Path::new("f.yaml"), text, &known) {
         assert!(finding.line <= text.matches('\n').count() + 2, "{finding} in {text:?}");
         assert!(!finding.message.is_empty());

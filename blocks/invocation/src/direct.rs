@@ -32,7 +32,14 @@ const CALLS_MAX: usize = 256;
 pub(crate) const HEAD_BYTES_MAX: usize = 1 << 20;
 
 /// All but what may stand in a path as it is; a percent sign is always escaped, so that the callee gets the very method.
-const PATH: &percent_encoding::AsciiSet = &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+const PATH: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'/');
+
+/// What a query cannot hold as it is in a request line; a gRPC caller may send anything. Such calls take the gRPC way, since
+/// an escape would change the query.
+fn is_sendable(query: &str) -> bool {
+    query.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'"' | b'<' | b'>'))
+}
 
 /// Connections to one sidecar.
 pub(crate) fn pool(host: &str, port: u16) -> Arc<HostPool> {
@@ -41,7 +48,10 @@ pub(crate) fn pool(host: &str, port: u16) -> Arc<HostPool> {
 
 /// Whether a call can go this way.
 pub(crate) fn fits(pool: &HostPool, request: &InvokeRequest) -> bool {
-    request.data_type_url.is_empty() && request.verb != Method::CONNECT && pool.has_room()
+    request.data_type_url.is_empty()
+        && request.verb != Method::CONNECT
+        && is_sendable(&request.query)
+        && pool.has_room()
 }
 
 /// Sends a call with a whole body and waits for the head of the answer.
@@ -55,7 +65,8 @@ pub(crate) async fn call(
     request: &InvokeRequest,
     body: Body,
 ) -> Result<InvokeResponse, PeerError> {
-    let unusable = |error: &dyn std::fmt::Display| PeerError::new(GrpcCode::InvalidArgument, format!("invalid method: {error}"));
+    let unusable =
+        |error: &dyn std::fmt::Display| PeerError::new(GrpcCode::InvalidArgument, format!("invalid method: {error}"));
     let mut outgoing = Request::new(body);
     *outgoing.method_mut() = request.verb.clone();
     *outgoing.uri_mut() = target(request).parse().map_err(|error| unusable(&error))?;
@@ -95,7 +106,9 @@ fn target(request: &InvokeRequest) -> String {
 
 fn unreachable_peer(address: &str, error: &SendError) -> PeerError {
     let text = match error {
-        SendError::Connect { source, .. } => format!("connection error: cannot reach the sidecar at {address}: {source}"),
+        SendError::Connect { source, .. } => {
+            format!("connection error: cannot reach the sidecar at {address}: {source}")
+        }
         SendError::Broken(_) => format!("the sidecar at {address} did not answer: {error}"),
     };
     PeerError::new(GrpcCode::Unavailable, text)
@@ -107,9 +120,17 @@ pub(crate) fn decode(request: Request<Body>) -> Option<InvokeRequest> {
     parts.headers.remove(MARK)?;
     parts.headers.remove(HOST);
     let path = parts.uri.path();
-    let method = percent_encoding::percent_decode_str(path.strip_prefix('/').unwrap_or(path)).decode_utf8().ok()?.into_owned();
+    let method =
+        percent_encoding::percent_decode_str(path.strip_prefix('/').unwrap_or(path)).decode_utf8().ok()?.into_owned();
     let query = parts.uri.query().unwrap_or_default().to_owned();
-    Some(InvokeRequest { method, verb: parts.method, query, headers: parts.headers, body, data_type_url: String::new() })
+    Some(InvokeRequest {
+        method,
+        verb: parts.method,
+        query,
+        headers: parts.headers,
+        body,
+        data_type_url: String::new(),
+    })
 }
 
 /// The answer to a call.
@@ -123,7 +144,12 @@ pub(crate) fn encode(outcome: Result<InvokeResponse, PeerError>) -> Response<Bod
     match answer.status {
         AppStatus::Http(code) => match StatusCode::from_u16(code) {
             Ok(status) => *response.status_mut() = status,
-            Err(_) => return failure(&PeerError::new(GrpcCode::Internal, format!("the app answered with the invalid status {code}"))),
+            Err(_) => {
+                return failure(&PeerError::new(
+                    GrpcCode::Internal,
+                    format!("the app answered with the invalid status {code}"),
+                ));
+            }
         },
         AppStatus::Grpc(code) => {
             let headers = response.headers_mut();
@@ -168,7 +194,8 @@ mod tests {
     #[test]
     fn a_method_arrives_as_it_was() {
         for method in ["", "a/b", "a b/ü", "100%", "a%20b", "x,y;z=1", "a+b&c"] {
-            let request = InvokeRequest { method: method.to_owned(), query: "q=%20".to_owned(), ..InvokeRequest::default() };
+            let request =
+                InvokeRequest { method: method.to_owned(), query: "q=%20".to_owned(), ..InvokeRequest::default() };
             let mut sent = Request::new(Body::empty());
             *sent.uri_mut() = target(&request).parse().unwrap();
             assert!(decode(sent).is_none(), "without the mark it is nobody's call");
@@ -178,6 +205,17 @@ mod tests {
             let decoded = decode(sent).unwrap();
             assert_eq!((decoded.method.as_str(), decoded.query.as_str()), (method, "q=%20"));
             assert!(decoded.headers.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_query_that_is_none_goes_the_other_way() {
+        assert!(is_sendable("") && is_sendable("a=1&b=%20c'd[]{}|^"));
+        for query in ["a b", "a#b", "ü", "a\nb", "\0"] {
+            assert!(!is_sendable(query), "{query:?}");
+        }
+        for query in ["a=1&b=%20c'd[]|^`", "{}"] {
+            assert!(format!("/x?{query}").parse::<http::Uri>().is_ok(), "{query}");
         }
     }
 

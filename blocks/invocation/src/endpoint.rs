@@ -7,6 +7,7 @@ use http::header::HOST;
 use http::{HeaderName, HeaderValue, Request, Uri};
 use parking_lot::Mutex;
 use pillion_core::error::GrpcCode;
+use pillion_runtime::app_channel::TlsClient;
 use pillion_runtime::app_channel::pool::{HostPool, Protocol};
 use pillion_runtime::message::{AppStatus, InvokeRequest, InvokeResponse, check_escapes, strip_hop_by_hop};
 
@@ -19,6 +20,18 @@ pub struct Endpoint {
     pub base_url: String,
     /// `spec.headers`; they replace headers of the caller.
     pub headers: Vec<(String, String)>,
+    /// `spec.clientTLS`; `None` checks the host against the system's roots.
+    pub tls: Option<EndpointTls>,
+}
+
+/// The TLS settings of one HTTPEndpoint resource. Connections are shared by calls of that resource alone, as they carry
+/// its identity.
+#[derive(Clone, Debug)]
+pub struct EndpointTls {
+    /// Name of the resource.
+    pub name: String,
+    /// Roots and client certificate.
+    pub client: TlsClient,
 }
 
 /// All HTTPEndpoint resources and the connections to their hosts.
@@ -40,7 +53,7 @@ impl Endpoints {
         if let Some(endpoint) = self.named.get(target) {
             return Some(endpoint.clone());
         }
-        is_url(target).then(|| Endpoint { base_url: target.to_owned(), headers: Vec::new() })
+        is_url(target).then(|| Endpoint { base_url: target.to_owned(), ..Endpoint::default() })
     }
 
     /// Calls `method` below the endpoint's base URL.
@@ -48,7 +61,9 @@ impl Endpoints {
     /// # Errors
     /// `InvalidArgument` for an unusable URL, `Internal` when the host does not answer.
     pub async fn call(&self, endpoint: &Endpoint, request: InvokeRequest) -> Result<InvokeResponse, PeerError> {
-        let invalid = |reason: String| PeerError::new(GrpcCode::InvalidArgument, format!("endpoint {:?}: {reason}", endpoint.base_url));
+        let invalid = |reason: String| {
+            PeerError::new(GrpcCode::InvalidArgument, format!("endpoint {:?}: {reason}", endpoint.base_url))
+        };
         let mut target = endpoint.base_url.trim_end_matches('/').to_owned();
         if !request.method.is_empty() {
             check_escapes(&request.method).map_err(invalid)?;
@@ -63,21 +78,24 @@ impl Endpoints {
         let (Some(scheme), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(invalid("expected http://host/… or https://host/…".to_owned()));
         };
-        let pool = self.pool(scheme, authority.host(), authority.port_u16())?;
+        let pool = self.pool(scheme, authority.host(), authority.port_u16(), endpoint.tls.as_ref())?;
         let mut outgoing = Request::new(request.body);
         *outgoing.method_mut() = request.verb;
         *outgoing.headers_mut() = request.headers;
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
         *outgoing.uri_mut() = path.parse().map_err(|error| invalid(format!("{error}")))?;
         for (name, value) in &endpoint.headers {
-            let name = HeaderName::from_bytes(name.as_bytes()).map_err(|_| invalid(format!("header name {name:?} is not valid")))?;
-            let value = HeaderValue::from_str(value).map_err(|_| invalid(format!("the value of header {name} is not valid")))?;
+            let name = HeaderName::from_bytes(name.as_bytes())
+                .map_err(|_| invalid(format!("header name {name:?} is not valid")))?;
+            let value = HeaderValue::from_str(value)
+                .map_err(|_| invalid(format!("the value of header {name} is not valid")))?;
             outgoing.headers_mut().insert(name, value);
         }
         if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
             outgoing.headers_mut().insert(HOST, host);
         }
-        let response = pool.send(outgoing).await.map_err(|error| PeerError::new(GrpcCode::Internal, error.to_string()))?;
+        let response =
+            pool.send(outgoing).await.map_err(|error| PeerError::new(GrpcCode::Internal, error.to_string()))?;
         let (mut parts, body) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
         Ok(InvokeResponse {
@@ -89,7 +107,13 @@ impl Endpoints {
         })
     }
 
-    fn pool(&self, scheme: &str, host: &str, port: Option<u16>) -> Result<Arc<HostPool>, PeerError> {
+    fn pool(
+        &self,
+        scheme: &str,
+        host: &str,
+        port: Option<u16>,
+        tls: Option<&EndpointTls>,
+    ) -> Result<Arc<HostPool>, PeerError> {
         let (protocol, default_port) = match scheme {
             "http" => (Protocol::Http1, 80),
             "https" => (Protocol::Https, 443),
@@ -100,16 +124,27 @@ impl Endpoints {
         };
         let port = port.unwrap_or(default_port);
         let mut pools = self.pools.lock();
-        let pool = pools
-            .entry(format!("{scheme}://{host}:{port}"))
-            .or_insert_with(|| HostPool::new(host, port, protocol, 0, self.header_limit));
+        let tls = tls.filter(|_| protocol == Protocol::Https);
+        let owner = tls.map_or("", |tls| tls.name.as_str());
+        let pool = pools.entry(format!("{owner} {scheme}://{host}:{port}")).or_insert_with(|| match tls {
+            Some(tls) => HostPool::with_tls(host, port, tls.client.clone(), self.header_limit),
+            None => HostPool::new(host, port, protocol, 0, self.header_limit),
+        });
         Ok(pool.clone())
     }
 }
 
 /// Characters of a decoded path that have to be escaped in a URL; `%` stays, as the original keeps escapes.
-const PATH: &percent_encoding::AsciiSet =
-    &percent_encoding::CONTROLS.add(b' ').add(b'"').add(b'#').add(b'<').add(b'>').add(b'?').add(b'`').add(b'{').add(b'}');
+const PATH: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'`')
+    .add(b'{')
+    .add(b'}');
 
 /// Whether a target is a full URL.
 pub fn is_url(target: &str) -> bool {
@@ -122,20 +157,35 @@ mod tests {
 
     #[test]
     fn targets_are_names_or_urls() {
-        let named = HashMap::from([("pay".to_owned(), Endpoint { base_url: "https://pay.example".into(), headers: vec![] })]);
+        let named = HashMap::from([(
+            "pay".to_owned(),
+            Endpoint { base_url: "https://pay.example".into(), ..Endpoint::default() },
+        )]);
         let endpoints = Endpoints::new(named, 4096);
         assert_eq!(endpoints.find("pay").unwrap().base_url, "https://pay.example");
         assert_eq!(endpoints.find("http://host:1").unwrap().base_url, "http://host:1");
         assert!(endpoints.find("cart").is_none());
     }
 
+    #[test]
+    fn connections_with_an_identity_are_not_shared() {
+        let endpoints = Endpoints::new(HashMap::new(), 4096);
+        let client = TlsClient::new(None, None).unwrap();
+        let own = |name: &str| EndpointTls { name: name.to_owned(), client: client.clone() };
+        let pool = |tls: Option<&EndpointTls>| endpoints.pool("https", "host", None, tls).unwrap();
+        let (one, two) = (own("one"), own("two"));
+        assert!(Arc::ptr_eq(&pool(Some(&one)), &pool(Some(&one))));
+        assert!(!Arc::ptr_eq(&pool(Some(&one)), &pool(Some(&two))));
+        assert!(!Arc::ptr_eq(&pool(Some(&one)), &pool(None)));
+    }
+
     #[tokio::test]
     async fn an_unusable_url_is_named() {
         let endpoints = Endpoints::new(HashMap::new(), 4096);
-        let endpoint = Endpoint { base_url: "ftp://host".into(), headers: vec![] };
+        let endpoint = Endpoint { base_url: "ftp://host".into(), ..Endpoint::default() };
         let error = endpoints.call(&endpoint, InvokeRequest::default()).await.unwrap_err();
         assert!(error.message.contains("ftp"), "{error}");
-        let endpoint = Endpoint { base_url: "http://host".into(), headers: vec![] };
+        let endpoint = Endpoint { base_url: "http://host".into(), ..Endpoint::default() };
         let request = InvokeRequest { method: "100%".into(), ..InvokeRequest::default() };
         let error = endpoints.call(&endpoint, request).await.unwrap_err();
         assert!(error.message.contains("invalid URL escape"), "{error}");

@@ -113,8 +113,11 @@ impl InternalServer {
     /// Serves calls of another Pillion that need no gRPC; see [`direct`].
     async fn serve_direct(&self, stream: TcpStream, cancel: CancellationToken) -> Result<(), hyper::Error> {
         let _ = stream.set_nodelay(true); // only slower without it
-        let service = service_fn(|request: Request<Incoming>| async { Ok::<_, Infallible>(self.answer_direct(request.map(Body::from)).await) });
-        let connection = http1::Builder::new().max_buf_size(direct::HEAD_BYTES_MAX).serve_connection(TokioIo::new(stream), service);
+        let service = service_fn(|request: Request<Incoming>| async {
+            Ok::<_, Infallible>(self.answer_direct(request.map(Body::from)).await)
+        });
+        let connection =
+            http1::Builder::new().max_buf_size(direct::HEAD_BYTES_MAX).serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         tokio::select! {
             ended = connection.as_mut() => ended,
@@ -127,7 +130,8 @@ impl InternalServer {
 
     async fn answer_direct(&self, request: Request<Body>) -> Response<Body> {
         let Some(request) = direct::decode(request) else {
-            let mut refused = Response::new(Body::full("this port is for calls between sidecars; the API has a port of its own\n"));
+            let mut refused =
+                Response::new(Body::full("this port is for calls between sidecars; the API has a port of its own\n"));
             *refused.status_mut() = http::StatusCode::NOT_FOUND;
             return refused;
         };
@@ -142,9 +146,10 @@ impl InternalServer {
         let outcome = match request.uri().path() {
             CALL_LOCAL_STREAM => self.call_local_stream(request, &mut respond).await,
             CALL_LOCAL => self.call_local(request.into_body(), &mut respond).await,
-            other if other.starts_with(OWN_SERVICE) => {
-                Err(PeerError::new(GrpcCode::Unimplemented, format!("unknown method {other} on the internal gRPC server")))
-            }
+            other if other.starts_with(OWN_SERVICE) => Err(PeerError::new(
+                GrpcCode::Unimplemented,
+                format!("unknown method {other} on the internal gRPC server"),
+            )),
             // Boxed, so that the far more frequent calls of apps do not carry its size.
             _ => return Box::pin(proxy::serve((self.channel)(), self.max_body_bytes, request, respond)).await,
         };
@@ -154,11 +159,19 @@ impl InternalServer {
         }
     }
 
-    async fn call_local_stream(&self, request: Request<RecvStream>, respond: &mut SendResponse<Bytes>) -> Result<(), PeerError> {
+    async fn call_local_stream(
+        &self,
+        request: Request<RecvStream>,
+        respond: &mut SendResponse<Bytes>,
+    ) -> Result<(), PeerError> {
         let channel = self.channel()?;
         let terse = request.headers().get(USER_AGENT).is_some_and(|agent| agent == OWN_AGENT);
         let mut messages = MessageStream::new(request.into_body(), Direction::Request, self.max_body_bytes);
-        let first = messages.message().await.map_err(|error| malformed(&error))?.ok_or_else(|| malformed(&"no message in the request"))?;
+        let first = messages
+            .message()
+            .await
+            .map_err(|error| malformed(&error))?
+            .ok_or_else(|| malformed(&"no message in the request"))?;
         let chunk = decode_request(first).map_err(|error| malformed(&error))?;
         let mut request = chunk
             .request
@@ -171,7 +184,11 @@ impl InternalServer {
     async fn call_local(&self, body: RecvStream, respond: &mut SendResponse<Bytes>) -> Result<(), PeerError> {
         let channel = self.channel()?;
         let mut messages = MessageStream::new(body, Direction::Request, self.max_body_bytes);
-        let message = messages.message().await.map_err(|error| malformed(&error))?.ok_or_else(|| malformed(&"no message in the request"))?;
+        let message = messages
+            .message()
+            .await
+            .map_err(|error| malformed(&error))?
+            .ok_or_else(|| malformed(&"no message in the request"))?;
         let request = decode_invoke_request(message).map_err(|error: WireError| malformed(&error))?;
         let response = self.invoke(&channel, request).await?;
         let message = unary_response(response, self.max_body_bytes).await?;
@@ -188,10 +205,7 @@ impl InternalServer {
         request.method = normalize_method(&request.method)
             .map_err(|error| PeerError::new(GrpcCode::InvalidArgument, format!("invalid method: {}", error.0)))?;
         pillion_runtime::message::strip_hop_by_hop(&mut request.headers);
-        channel
-            .invoke(request)
-            .await
-            .map_err(|error| app_broke(&PeerError::from(error)))
+        channel.invoke(request).await.map_err(|error| app_broke(&PeerError::from(error)))
     }
 }
 
@@ -204,7 +218,11 @@ async fn begins_as_grpc(stream: &TcpStream) -> bool {
 
 /// `terse`: the caller is a Pillion too. It takes the end of the stream for OK, which saves both sides a packet; any other
 /// gRPC client wants the status in trailers.
-async fn stream_response(mut response: InvokeResponse, respond: &mut SendResponse<Bytes>, terse: bool) -> Result<(), PeerError> {
+async fn stream_response(
+    mut response: InvokeResponse,
+    respond: &mut SendResponse<Bytes>,
+    terse: bool,
+) -> Result<(), PeerError> {
     let small = response.body.known_length().is_some_and(|length| length <= INLINE_BODY);
     let first = if small {
         let bytes = std::mem::take(&mut response.body).collect(0).await.map_err(|error| app_broke(&error))?;
@@ -249,9 +267,11 @@ async fn unary_response(response: InvokeResponse, limit: usize) -> Result<Vec<u8
             headers.entry(name.as_str().to_owned()).or_default().values.push(text.to_owned());
         }
     }
-    let status = internals::Status { code: response.status.number(), message: response.status_message, ..Default::default() };
+    let status =
+        internals::Status { code: response.status.number(), message: response.status_message, ..Default::default() };
     let data = response.body.collect(limit).await.map_err(|error| app_broke(&error))?;
-    let message = common::InvokeResponse { data: Some(Any { type_url: response.data_type_url, value: data }), content_type };
+    let message =
+        common::InvokeResponse { data: Some(Any { type_url: response.data_type_url, value: data }), content_type };
     Ok(internals::InternalInvokeResponse {
         status: Some(status),
         headers: headers.into_iter().collect(),

@@ -17,5 +17,5 @@ mod wire;
 
 pub use inbound::InternalServer;
 pub use outbound::{Invoker, InvokerOptions};
-pub use policy::InvokeError;
 pub use peer::{PeerError, PeerPool};
+pub use policy::InvokeError;

@@ -14,7 +14,8 @@ use pillion_core::log::Logger;
 use pillion_runtime::app_channel::AppChannel;
 use pillion_runtime::body::Body;
 use pillion_runtime::message::{
-    CALLEE_APP_ID, CALLER_APP_ID, CALLER_NAMESPACE, DESTINATION_APP_ID, InvokeRequest, InvokeResponse, normalize_method, strip_hop_by_hop,
+    CALLEE_APP_ID, CALLER_APP_ID, CALLER_NAMESPACE, DESTINATION_APP_ID, InvokeRequest, InvokeResponse,
+    normalize_method, strip_hop_by_hop,
 };
 use pillion_runtime::resiliency::{BuiltIn, Failure, FailureClass, Policies, Policy};
 
@@ -73,7 +74,13 @@ pub(crate) enum Destination {
 
 impl Invoker {
     /// Makes an invoker.
-    pub fn new(options: InvokerOptions, resolver: Arc<dyn NameResolver>, endpoints: Endpoints, policies: Arc<Policies>, log: Logger) -> Self {
+    pub fn new(
+        options: InvokerOptions,
+        resolver: Arc<dyn NameResolver>,
+        endpoints: Endpoints,
+        policies: Arc<Policies>,
+        log: Logger,
+    ) -> Self {
         let peers = PeerPool::new(options.max_body_bytes, log);
         let forwarded = forwarded_headers(&options.host_address, &options.host_name);
         let service_retries = policies.built_in(BuiltIn::ServiceRetries);
@@ -98,7 +105,8 @@ impl Invoker {
 
     /// Cleans method and headers, reads small bodies: done once per call, whatever the number of attempts.
     pub(crate) async fn prepare(&self, request: &mut InvokeRequest) -> Result<(), PeerError> {
-        request.method = normalize_method(&request.method).map_err(|error| PeerError::new(GrpcCode::InvalidArgument, error.0))?;
+        request.method =
+            normalize_method(&request.method).map_err(|error| PeerError::new(GrpcCode::InvalidArgument, error.0))?;
         strip_hop_by_hop(&mut request.headers);
         request.headers.remove(http::header::HOST);
         if request.body.known_length().is_some_and(|length| length <= REPLAY_LIMIT) {
@@ -142,7 +150,9 @@ impl Invoker {
             (Some(app_id), None, _) if !app_id.is_empty() => {
                 Ok(Target { app_id: app_id.to_owned(), namespace: self.options.namespace.clone() })
             }
-            (Some(app_id), Some(namespace), None) => Ok(Target { app_id: app_id.to_owned(), namespace: namespace.to_owned() }),
+            (Some(app_id), Some(namespace), None) => {
+                Ok(Target { app_id: app_id.to_owned(), namespace: namespace.to_owned() })
+            }
             (Some(""), None, _) => plain("app id is empty".to_owned()),
             _ => plain(format!("invalid app id {target}")),
         }
@@ -153,7 +163,11 @@ impl Invoker {
     }
 
     /// One call, without the policy of the target.
-    pub(crate) async fn send(&self, destination: &Destination, mut request: InvokeRequest) -> Result<InvokeResponse, PeerError> {
+    pub(crate) async fn send(
+        &self,
+        destination: &Destination,
+        mut request: InvokeRequest,
+    ) -> Result<InvokeResponse, PeerError> {
         match destination {
             Destination::Endpoint(endpoint) => self.endpoints.call(endpoint, request).await,
             Destination::Own => {
@@ -171,7 +185,12 @@ impl Invoker {
 
     /// The built-in retries: only when nothing was reached or the identity was refused, only when the body is at hand, and
     /// only for apps no manifest names.
-    pub(crate) async fn send_to_peer(&self, target: &Target, request: &InvokeRequest, body: Body) -> Result<InvokeResponse, PeerError> {
+    pub(crate) async fn send_to_peer(
+        &self,
+        target: &Target,
+        request: &InvokeRequest,
+        body: Body,
+    ) -> Result<InvokeResponse, PeerError> {
         let Some(replay) = body.as_full().filter(|_| !self.policies.has_app_target(&target.app_id)) else {
             return self.try_peer(target, request, body).await;
         };
@@ -181,7 +200,8 @@ impl Invoker {
                 if !is_transient(&error) {
                     return Attempt(error);
                 }
-                let message = format!("failed to invoke target {} after {} retries. Error: {error}", target.app_id, attempt - 1);
+                let message =
+                    format!("failed to invoke target {} after {} retries. Error: {error}", target.app_id, attempt - 1);
                 Attempt(PeerError::plain(error.code, message))
             })
         };
@@ -189,7 +209,12 @@ impl Invoker {
         done.map_err(|error| error.into_error(|text| Attempt(PeerError::plain(GrpcCode::Unknown, text))).0)
     }
 
-    async fn try_peer(&self, target: &Target, request: &InvokeRequest, body: Body) -> Result<InvokeResponse, PeerError> {
+    async fn try_peer(
+        &self,
+        target: &Target,
+        request: &InvokeRequest,
+        body: Body,
+    ) -> Result<InvokeResponse, PeerError> {
         let address = self.resolve(target).await?;
         let extra = [
             (CALLER_NAMESPACE, self.options.namespace.as_str()),
@@ -226,7 +251,8 @@ impl Invoker {
                 return Ok(addresses[index].clone());
             }
             if attempt == RESOLVE_RETRIES {
-                let message = format!("resolver returned empty address for app id {}/{}", target.namespace, target.app_id);
+                let message =
+                    format!("resolver returned empty address for app id {}/{}", target.namespace, target.app_id);
                 return Err(PeerError::plain(GrpcCode::NotFound, message));
             }
             attempt += 1;
@@ -262,7 +288,10 @@ impl Failure for Attempt {
 /// Reads a body that is not here yet, at most `limit` bytes (0 = no limit).
 pub(crate) async fn make_whole(body: &mut Body, limit: usize) -> Result<(), PeerError> {
     if body.as_full().is_none() {
-        let bytes = std::mem::take(body).collect(limit).await.map_err(|error| PeerError::plain(GrpcCode::Internal, error.to_string()))?;
+        let bytes = std::mem::take(body)
+            .collect(limit)
+            .await
+            .map_err(|error| PeerError::plain(GrpcCode::Internal, error.to_string()))?;
         *body = Body::full(bytes);
     }
     Ok(())

@@ -74,7 +74,11 @@ impl PeerError {
 
 impl fmt::Display for PeerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_status { write!(f, "rpc error: code = {} desc = {}", self.code.go_name(), self.message) } else { f.write_str(&self.message) }
+        if self.is_status {
+            write!(f, "rpc error: code = {} desc = {}", self.code.go_name(), self.message)
+        } else {
+            f.write_str(&self.message)
+        }
     }
 }
 
@@ -194,13 +198,15 @@ impl PeerPool {
         mut body: Body,
     ) -> Result<InvokeResponse, PeerError> {
         let whole = body.as_full();
-        let direct = self.direct.lock().get(address).cloned().filter(|pool| whole.is_some() && direct::fits(pool, request));
+        let direct =
+            self.direct.lock().get(address).cloned().filter(|pool| whole.is_some() && direct::fits(pool, request));
         if let Some(pool) = direct {
             return direct::call(&pool, address, extra, request, body).await;
         }
         let (mut sender, guard) = self.connection(address).await?;
         let first = first_request_frame(request, extra, whole.as_ref().filter(|bytes| !bytes.is_empty()));
-        let (response, mut stream) = sender.send_request(guard.head(), false).map_err(|error| unavailable(address, &error))?;
+        let (response, mut stream) =
+            sender.send_request(guard.head(), false).map_err(|error| unavailable(address, &error))?;
         stream.send_data(first, whole.is_some()).map_err(|error| unavailable(address, &error))?;
         if whole.is_none() {
             let log = self.log.clone();
@@ -220,14 +226,20 @@ impl PeerPool {
         self.read_response(address, response, guard).await
     }
 
-    async fn read_response(&self, address: &str, response: http::Response<h2::RecvStream>, guard: StreamGuard) -> Result<InvokeResponse, PeerError> {
+    async fn read_response(
+        &self,
+        address: &str,
+        response: http::Response<h2::RecvStream>,
+        guard: StreamGuard,
+    ) -> Result<InvokeResponse, PeerError> {
         if !response.status().is_success() {
             let message = format!("unexpected HTTP status {} from the sidecar at {address}", response.status());
             return Err(PeerError::new(GrpcCode::from_http_status(response.status().as_u16()), message));
         }
         let (parts, receive) = response.into_parts();
         if parts.headers.contains_key(direct::MARK)
-            && let Some((host, port)) = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)))
+            && let Some((host, port)) =
+                address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)))
         {
             self.direct.lock().entry(address.to_owned()).or_insert_with(|| direct::pool(host, port));
         }
@@ -280,7 +292,10 @@ impl PeerPool {
 
     fn least_loaded(&self, address: &str) -> Option<(SendRequest<Bytes>, StreamGuard)> {
         let connections = self.connections.lock();
-        let best = connections.get(address)?.iter().min_by_key(|connection| connection.load.streams.load(Ordering::Relaxed))?;
+        let best = connections
+            .get(address)?
+            .iter()
+            .min_by_key(|connection| connection.load.streams.load(Ordering::Relaxed))?;
         if best.load.streams.load(Ordering::Relaxed) >= STREAMS_PER_CONNECTION {
             return None;
         }
@@ -289,7 +304,10 @@ impl PeerPool {
 
     async fn dial(&self, address: &str) -> Result<(SendRequest<Bytes>, StreamGuard), PeerError> {
         let refused = |error: &dyn fmt::Display| {
-            PeerError::new(GrpcCode::Unavailable, format!("connection error: cannot reach the sidecar at {address}: {error}"))
+            PeerError::new(
+                GrpcCode::Unavailable,
+                format!("connection error: cannot reach the sidecar at {address}: {error}"),
+            )
         };
         let stream = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
             .await
@@ -313,7 +331,11 @@ impl PeerPool {
         });
         let load = Arc::new(Load { uri, streams: AtomicUsize::new(0), last_used: Mutex::new(Instant::now()) });
         let guard = StreamGuard::new(&load);
-        self.connections.lock().entry(address.to_owned()).or_default().push(Connection { sender: sender.clone(), load });
+        self.connections
+            .lock()
+            .entry(address.to_owned())
+            .or_default()
+            .push(Connection { sender: sender.clone(), load });
         Ok((sender, guard))
     }
 }

@@ -124,7 +124,12 @@ impl Invoker {
         Ok(answer)
     }
 
-    async fn judged(&self, target: &str, mut request: InvokeRequest, judge: Judge) -> Result<InvokeResponse, InvokeError> {
+    async fn judged(
+        &self,
+        target: &str,
+        mut request: InvokeRequest,
+        judge: Judge,
+    ) -> Result<InvokeResponse, InvokeError> {
         self.prepare(&mut request).await?;
         let destination = self.direct(target, &mut request.headers)?;
         let endpoint = match &destination {
@@ -179,11 +184,20 @@ impl Invoker {
     /// One call. A stream of events that another app refuses is a failure of the call, not an answer. *Source:* the
     /// original's called side, which has no answer to give back then; here it is judged on the calling side, so that it
     /// holds whoever is called.
-    async fn ask(&self, destination: &Destination, request: InvokeRequest, judge: Judge) -> Result<InvokeResponse, PeerError> {
-        let events = judge == Judge::Http && matches!(destination, Destination::Peer(_)) && wants_events(&request.headers);
+    async fn ask(
+        &self,
+        destination: &Destination,
+        request: InvokeRequest,
+        judge: Judge,
+    ) -> Result<InvokeResponse, PeerError> {
+        let events =
+            judge == Judge::Http && matches!(destination, Destination::Peer(_)) && wants_events(&request.headers);
         let answer = self.send(destination, request).await?;
         if events && matches!(answer.status, AppStatus::Http(code) if !(200..=299).contains(&code)) {
-            return Err(PeerError::new(GrpcCode::Internal, "error invoking app channel: no response received from stream"));
+            return Err(PeerError::new(
+                GrpcCode::Internal,
+                "error invoking app channel: no response received from stream",
+            ));
         }
         Ok(answer)
     }
@@ -265,3 +279,6 @@ impl HttpBody for LimitedBody {
         self.inner.size_hint()
     }
 }
+
+#[cfg(test)]
+mod tests;

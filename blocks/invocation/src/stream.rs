@@ -34,7 +34,16 @@ pub(crate) struct MessageStream {
 
 impl MessageStream {
     pub(crate) fn new(receive: RecvStream, direction: Direction, limit: usize) -> Self {
-        Self { receive, reader: FrameReader::default(), direction, limit, next_seq: 0, first: None, data_ended: false, guard: None }
+        Self {
+            receive,
+            reader: FrameReader::default(),
+            direction,
+            limit,
+            next_seq: 0,
+            first: None,
+            data_ended: false,
+            guard: None,
+        }
     }
 
     /// Keeps `guard` alive until the body is done.
@@ -121,7 +130,9 @@ impl MessageStream {
 
     fn check_sequence(&mut self, payload: &Payload) -> Result<(), BodyError> {
         if payload.seq != self.next_seq {
-            return Err(format!("invalid sequence number received: {} (expected: {})", payload.seq, self.next_seq).into());
+            return Err(
+                format!("invalid sequence number received: {} (expected: {})", payload.seq, self.next_seq).into()
+            );
         }
         self.next_seq += 1;
         Ok(())
@@ -179,7 +190,9 @@ pub(crate) fn grpc_status(headers: &HeaderMap) -> Result<(), PeerError> {
     if number == 0 {
         return Ok(());
     }
-    let message = headers.get("grpc-message").map(|value| percent_encoding::percent_decode(value.as_bytes()).decode_utf8_lossy().into_owned());
+    let message = headers
+        .get("grpc-message")
+        .map(|value| percent_encoding::percent_decode(value.as_bytes()).decode_utf8_lossy().into_owned());
     Err(PeerError::new(GrpcCode::from_number(number), message.unwrap_or_default()))
 }
 
@@ -207,7 +220,11 @@ pub(crate) async fn send_with_capacity(stream: &mut SendStream<Bytes>, mut data:
 ///
 /// # Errors
 /// The body broke, or the stream is gone.
-pub(crate) async fn send_payloads(stream: &mut SendStream<Bytes>, body: &mut Body, mut seq: u64) -> Result<(), BodyError> {
+pub(crate) async fn send_payloads(
+    stream: &mut SendStream<Bytes>,
+    body: &mut Body,
+    mut seq: u64,
+) -> Result<(), BodyError> {
     loop {
         let chunk = tokio::select! {
             chunk = body.chunk() => chunk,

@@ -60,7 +60,11 @@ pub(crate) struct ResponseChunk {
 const FRAME_HEADER: usize = 5;
 
 /// Makes the first frame of a request stream.
-pub(crate) fn first_request_frame(request: &InvokeRequest, extra: &[(&'static str, &str)], payload: Option<&Bytes>) -> Bytes {
+pub(crate) fn first_request_frame(
+    request: &InvokeRequest,
+    extra: &[(&'static str, &str)],
+    payload: Option<&Bytes>,
+) -> Bytes {
     let any_length = if request.data_type_url.is_empty() { 0 } else { string_length(1, &request.data_type_url) };
     let extension_length = varint_length(1, verb_number(&request.verb) as u64) + string_length(2, &request.query);
     let message_length = string_length(1, &request.method)
@@ -96,8 +100,8 @@ pub(crate) fn first_request_frame(request: &InvokeRequest, extra: &[(&'static st
 pub(crate) fn first_response_frame(response: &InvokeResponse, payload: Option<&Bytes>) -> Bytes {
     let status_length = varint_length(1, response.status.number() as u64) + string_length(2, &response.status_message);
     let any_length = if response.data_type_url.is_empty() { 0 } else { string_length(1, &response.data_type_url) };
-    let message_length =
-        if any_length > 0 { nested_length(1, any_length) } else { 0 } + string_length(2, content_type(&response.headers));
+    let message_length = if any_length > 0 { nested_length(1, any_length) } else { 0 }
+        + string_length(2, content_type(&response.headers));
     let headers = HeaderLengths::new(&response.headers, &[]);
     let inner = nested_length(1, status_length) + headers.total(2) + nested_length(4, message_length);
     let payload_length = payload.map_or(0, |data| payload_body_length(data.len(), 0));

@@ -18,6 +18,9 @@ pub const DAPR_APP_ID: &str = "dapr-app-id";
 /// Header with the API token, in both directions.
 pub const DAPR_API_TOKEN: &str = "dapr-api-token";
 
+/// Content type of server-sent events.
+pub const EVENT_STREAM: &str = "text/event-stream";
+
 /// A call to an app.
 #[derive(Debug, Default)]
 pub struct InvokeRequest {
@@ -89,6 +92,12 @@ pub fn content_type(headers: &HeaderMap) -> &str {
     headers.get(http::header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
+/// Whether a caller asks for server-sent events. *Source:* the original compares the whole `Accept` header, without case.
+pub fn wants_events(headers: &HeaderMap) -> bool {
+    let accept = headers.get(http::header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accept.is_some_and(|accept| accept.trim().eq_ignore_ascii_case(EVENT_STREAM))
+}
+
 /// Why a method (path) was refused. *Source:* spec http_api.md §4 "Method validation".
 #[derive(Debug, PartialEq, Eq)]
 pub struct InvalidMethod(pub String);
@@ -141,6 +150,22 @@ pub fn normalize_method(method: &str) -> Result<String, InvalidMethod> {
     Ok(clean_path(method))
 }
 
+/// Checks that every `%` of a path begins an escape.
+///
+/// # Errors
+/// The text of Go's URL parser, through which methods go in the original.
+pub fn check_escapes(path: &str) -> Result<(), String> {
+    let bytes = path.as_bytes();
+    for (index, _) in path.match_indices('%') {
+        let digits = bytes.get(index + 1..index + 3);
+        if !digits.is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit)) {
+            let shown = String::from_utf8_lossy(bytes.get(index..bytes.len().min(index + 3)).unwrap_or_default());
+            return Err(format!("parse {path:?}: invalid URL escape {shown:?}"));
+        }
+    }
+    Ok(())
+}
+
 /// Resolves `.`, `..` and empty segments of a path; the result has no leading slash, a trailing slash is dropped.
 ///
 /// *Source:* the lexical rules of Go's `path.Clean`.
@@ -189,14 +214,45 @@ mod tests {
 
     #[test]
     fn methods_are_cleaned_and_checked() {
-        let cases =
-            [("a/b", "a/b"), ("/a//b/", "a/b"), ("a/../b", "b"), ("../../etc", "etc"), ("", ""), ("./a", "a"), ("a/..", "")];
+        let cases = [
+            ("a/b", "a/b"),
+            ("/a//b/", "a/b"),
+            ("a/../b", "b"),
+            ("../../etc", "etc"),
+            ("", ""),
+            ("./a", "a"),
+            ("a/..", ""),
+        ];
         for (method, cleaned) in cases {
             assert_eq!(normalize_method(method), Ok(cleaned.to_owned()), "{method}");
         }
         for method in ["a#b", "a?b", "a\0b", "a\nb", "a\x7f"] {
             assert!(normalize_method(method).is_err(), "{method:?}");
         }
+    }
+
+    #[test]
+    fn a_percent_sign_begins_an_escape() {
+        for path in ["", "a/b", "a%20b", "%C3%bc"] {
+            assert_eq!(check_escapes(path), Ok(()), "{path}");
+        }
+        for path in ["100%", "a%2", "a%zz", "%+1", "%%20", "a%ü"] {
+            assert!(check_escapes(path).unwrap_err().contains("invalid URL escape"), "{path}");
+        }
+    }
+
+    #[test]
+    fn events_are_asked_for_by_the_whole_header() {
+        for (accept, wanted) in [
+            ("text/event-stream", true),
+            (" Text/Event-Stream ", true),
+            ("*/*", false),
+            ("text/event-stream, */*", false),
+        ] {
+            let headers = HeaderMap::from_iter([(http::header::ACCEPT, accept.parse().unwrap())]);
+            assert_eq!(wants_events(&headers), wanted, "{accept}");
+        }
+        assert!(!wants_events(&HeaderMap::new()));
     }
 
     #[test]

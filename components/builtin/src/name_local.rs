@@ -4,6 +4,10 @@
 //! close; a resolver reads an app's folder. Works without multicast and without a server. *Neighbours:* [`Directory`] does
 //! the file work. *Invariant:* an entry of a process that is gone is never answered, and whoever meets it deletes it; a
 //! cached answer costs no I/O.
+//!
+//! *Namespaces:* sidecars of the wanted namespace are preferred; when none is announced there, those of any other namespace
+//! with that app id are used. The original's mDNS, which this replaces, knows no namespaces at all, and apps that leave
+//! `NAMESPACE` to chance rely on it. A namespace is no border between the apps of one machine here.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -47,7 +51,11 @@ pub async fn create(context: InitContext) -> Result<Arc<dyn NameResolver>, Compo
         Some(path) => path.into(),
         None => context.data_dir.join("registry"),
     };
-    Ok(Arc::new(LocalResolver { directory: Arc::new(Directory::new(root)), cache: Arc::default(), own: Mutex::default() }))
+    Ok(Arc::new(LocalResolver {
+        directory: Arc::new(Directory::new(root)),
+        cache: Arc::default(),
+        own: Mutex::default(),
+    }))
 }
 
 impl Cache {
@@ -85,7 +93,9 @@ impl LocalResolver {
             addresses
         };
         let answer = tokio::task::spawn_blocking(read).await;
-        answer.map_err(|error| ComponentError::caused(ErrorKind::Internal, "reading the local registry was interrupted", error))?
+        answer.map_err(|error| {
+            ComponentError::caused(ErrorKind::Internal, "reading the local registry was interrupted", error)
+        })?
     }
 }
 
@@ -94,7 +104,9 @@ impl NameResolver for LocalResolver {
     async fn register(&self, registration: Registration) -> Result<(), ComponentError> {
         let directory = self.directory.clone();
         let written = tokio::task::spawn_blocking(move || directory.announce(&registration)).await;
-        let entry = written.map_err(|error| ComponentError::caused(ErrorKind::Internal, "writing the local registry was interrupted", error))??;
+        let entry = written.map_err(|error| {
+            ComponentError::caused(ErrorKind::Internal, "writing the local registry was interrupted", error)
+        })??;
         self.own.lock().push(entry);
         self.cache.0.lock().clear();
         Ok(())
@@ -116,7 +128,7 @@ impl NameResolver for LocalResolver {
             return Err(ComponentError::new(
                 ErrorKind::NotFound,
                 format!(
-                    "couldn't find service: {} (no running sidecar of namespace {} is announced in {})",
+                    "couldn't find service: {} (no running sidecar of namespace {} or another one is announced in {})",
                     request.app_id,
                     request.namespace,
                     self.directory.root().display()

@@ -11,8 +11,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 use parking_lot::RwLock;
 use pillion_contract::{
-    AckHandle, ComponentError, Delivery, ErrorKind, InitContext, Message, Outcome, PubSub, PubSubCapability, PublishRequest,
-    SubscribeRequest,
+    AckHandle, ComponentError, Delivery, ErrorKind, InitContext, Message, Outcome, PubSub, PubSubCapability,
+    PublishRequest, SubscribeRequest,
 };
 use pillion_core::log::Logger;
 use tokio::sync::mpsc;
@@ -78,7 +78,10 @@ impl PubSub for InMemoryPubSub {
             let subscriptions = self.subscriptions.read();
             let is_full = |subscription: &&Arc<Subscription>| {
                 subscription.matches(&request.topic)
-                    && matches!(subscription.queue.try_send(message(subscription, &request)), Err(mpsc::error::TrySendError::Full(_)))
+                    && matches!(
+                        subscription.queue.try_send(message(subscription, &request)),
+                        Err(mpsc::error::TrySendError::Full(_))
+                    )
             };
             subscriptions.iter().filter(is_full).cloned().collect()
         };
@@ -134,7 +137,9 @@ async fn deliver(mut waiting: mpsc::Receiver<Message>, deliveries: &mpsc::Sender
             return;
         }
         if answer.await != Ok(Outcome::Ack) {
-            log.error(format!("a message of topic {topic} was not processed; the in-memory broker does not deliver it again"));
+            log.error(format!(
+                "a message of topic {topic} was not processed; the in-memory broker does not deliver it again"
+            ));
         }
     }
 }
@@ -210,7 +215,14 @@ mod tests {
 
     #[test]
     fn wildcards_match_by_prefix() {
-        let cases = [("a*", "ab", true), ("a*", "a", false), ("*", "x", true), ("a/*", "a/b/c", true), ("a*", "a*", true), ("a", "ab", false)];
+        let cases = [
+            ("a*", "ab", true),
+            ("a*", "a", false),
+            ("*", "x", true),
+            ("a/*", "a/b/c", true),
+            ("a*", "a*", true),
+            ("a", "ab", false),
+        ];
         for (pattern, topic, wanted) in cases {
             let subscription = Subscription { topic: pattern.into(), queue: mpsc::channel(1).0 };
             assert_eq!(subscription.matches(topic), wanted, "{pattern} on {topic}");

@@ -78,7 +78,10 @@ impl SecretStore for EnvSecrets {
         Ok(BTreeMap::from([(name.to_owned(), value.unwrap_or_default())]))
     }
 
-    async fn bulk_get(&self, _metadata: &BTreeMap<String, String>) -> Result<BTreeMap<String, SecretBundle>, ComponentError> {
+    async fn bulk_get(
+        &self,
+        _metadata: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, SecretBundle>, ComponentError> {
         let variables = self.variables.all().into_iter().filter(|(variable, _)| is_allowed(variable));
         let secrets = variables.filter_map(|(variable, value)| {
             let name = variable.strip_prefix(&self.prefix).filter(|name| !name.is_empty())?.to_owned();
@@ -119,7 +122,11 @@ mod tests {
             assert_eq!(plain.get(name, &none).await.unwrap()[name], "", "{name}");
         }
         assert_eq!(plain.bulk_get(&none).await.unwrap().into_keys().collect::<Vec<_>>(), ["OK"]);
-        assert_eq!(store("DAPR_", &secret).get("API_TOKEN", &none).await.unwrap()["API_TOKEN"], "", "not by way of the prefix either");
+        assert_eq!(
+            store("DAPR_", &secret).get("API_TOKEN", &none).await.unwrap()["API_TOKEN"],
+            "",
+            "not by way of the prefix either"
+        );
         assert_eq!(store("DAPR_", &secret).bulk_get(&none).await.unwrap().len(), 0);
     }
 

@@ -26,22 +26,30 @@ pub struct FileSecrets {
 pub async fn create(context: InitContext) -> Result<Arc<dyn SecretStore>, ComponentError> {
     let file = context.metadata.get("secretsFile").unwrap_or_default().to_owned();
     if file.is_empty() {
-        return Err(invalid("missing local secrets file in metadata: set secretsFile to the path of a JSON file".to_owned()));
+        return Err(invalid(
+            "missing local secrets file in metadata: set secretsFile to the path of a JSON file".to_owned(),
+        ));
     }
-    let separator = context.metadata.get("nestedSeparator").filter(|text| !text.is_empty()).unwrap_or(DEFAULT_SEPARATOR);
+    let separator =
+        context.metadata.get("nestedSeparator").filter(|text| !text.is_empty()).unwrap_or(DEFAULT_SEPARATOR);
     let multi_valued = context.metadata.bool("multiValued");
     let text = tokio::fs::read(&file).await.map_err(|error| {
         let seen_from = std::env::current_dir().map(|directory| directory.display().to_string()).unwrap_or_default();
         let place = if file.starts_with('/') { String::new() } else { format!(" (relative to {seen_from})") };
         ComponentError::caused(ErrorKind::InvalidRequest, format!("cannot read secretsFile {file:?}{place}"), error)
     })?;
-    let json: Value = serde_json::from_slice(&text)
-        .map_err(|error| ComponentError::caused(ErrorKind::InvalidRequest, format!("secretsFile {file:?} is not valid JSON"), error))?;
+    let json: Value = serde_json::from_slice(&text).map_err(|error| {
+        ComponentError::caused(ErrorKind::InvalidRequest, format!("secretsFile {file:?} is not valid JSON"), error)
+    })?;
     let Value::Object(top) = json else {
         return Err(invalid(format!("secretsFile {file:?}: expected a JSON object of secrets at the top level")));
     };
     let mut clashes = Vec::new();
-    let secrets = if multi_valued { several_keys(&top, separator, &mut clashes) } else { single_values(&top, separator, &mut clashes) };
+    let secrets = if multi_valued {
+        several_keys(&top, separator, &mut clashes)
+    } else {
+        single_values(&top, separator, &mut clashes)
+    };
     for name in clashes {
         context.log.warn(format!("secretsFile {file:?} gives the secret {name:?} twice; the first one is used"));
     }
@@ -52,7 +60,11 @@ fn invalid(message: String) -> ComponentError {
     ComponentError::new(ErrorKind::InvalidRequest, message)
 }
 
-fn single_values(top: &serde_json::Map<String, Value>, separator: &str, clashes: &mut Vec<String>) -> BTreeMap<String, SecretBundle> {
+fn single_values(
+    top: &serde_json::Map<String, Value>,
+    separator: &str,
+    clashes: &mut Vec<String>,
+) -> BTreeMap<String, SecretBundle> {
     let mut flat = BTreeMap::new();
     for (name, value) in top {
         flatten(name, value, separator, &mut flat, clashes);
@@ -61,7 +73,11 @@ fn single_values(top: &serde_json::Map<String, Value>, separator: &str, clashes:
 }
 
 /// Top level values that are neither a string nor an object are left out, as in the original.
-fn several_keys(top: &serde_json::Map<String, Value>, separator: &str, clashes: &mut Vec<String>) -> BTreeMap<String, SecretBundle> {
+fn several_keys(
+    top: &serde_json::Map<String, Value>,
+    separator: &str,
+    clashes: &mut Vec<String>,
+) -> BTreeMap<String, SecretBundle> {
     let mut secrets = BTreeMap::new();
     for (name, value) in top {
         let bundle = match value {
@@ -112,7 +128,10 @@ impl SecretStore for FileSecrets {
         self.secrets.get(name).cloned().ok_or_else(missing)
     }
 
-    async fn bulk_get(&self, _metadata: &BTreeMap<String, String>) -> Result<BTreeMap<String, SecretBundle>, ComponentError> {
+    async fn bulk_get(
+        &self,
+        _metadata: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, SecretBundle>, ComponentError> {
         Ok(self.secrets.clone())
     }
 
@@ -158,7 +177,12 @@ mod tests {
 
     #[tokio::test]
     async fn multi_valued_gives_objects_as_bundles() {
-        let store = open(r#"{"db": {"user": "u", "deep": {"er": "v"}}, "plain": "p", "number": 1}"#, &[("multiValued", "true")]).await.unwrap();
+        let store = open(
+            r#"{"db": {"user": "u", "deep": {"er": "v"}}, "plain": "p", "number": 1}"#,
+            &[("multiValued", "true")],
+        )
+        .await
+        .unwrap();
         assert!(store.multiple_keys());
         let bundle = store.get("db", &BTreeMap::new()).await.unwrap();
         assert_eq!(bundle, BTreeMap::from([("deep:er".into(), "v".into()), ("user".into(), "u".into())]));

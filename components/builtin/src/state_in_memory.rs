@@ -11,8 +11,9 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pillion_contract::{
-    BulkGetItem, ComponentError, Concurrency, DeleteRequest, ErrorKind, GetRequest, InitContext, KeysLikeRequest, KeysLikeResponse,
-    SetRequest, StateCapability, StateItem, StateOperation, StateStore, TransactionRequest, TransactionalStore,
+    BulkGetItem, ComponentError, Concurrency, DeleteRequest, ErrorKind, GetRequest, InitContext, KeysLikeRequest,
+    KeysLikeResponse, SetRequest, StateCapability, StateItem, StateOperation, StateStore, TransactionRequest,
+    TransactionalStore,
 };
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
@@ -71,7 +72,11 @@ impl Item {
 
 /// The time in UTC to the second, as the original prints `ttlExpireTime`.
 fn rfc3339(at: SystemTime) -> String {
-    OffsetDateTime::from(at).replace_nanosecond(0).unwrap_or(OffsetDateTime::UNIX_EPOCH).format(&Rfc3339).unwrap_or_default()
+    OffsetDateTime::from(at)
+        .replace_nanosecond(0)
+        .unwrap_or(OffsetDateTime::UNIX_EPOCH)
+        .format(&Rfc3339)
+        .unwrap_or_default()
 }
 
 /// Makes the component and starts its sweeper.
@@ -85,7 +90,8 @@ pub async fn create(context: InitContext) -> Result<Arc<dyn StateStore>, Compone
 impl InMemoryState {
     fn start(stop: CancellationToken) -> Arc<Self> {
         let has_expirations = Arc::new(Notify::new());
-        let store = Arc::new(Self { items: Mutex::default(), has_expirations: has_expirations.clone(), stop: stop.clone() });
+        let store =
+            Arc::new(Self { items: Mutex::default(), has_expirations: has_expirations.clone(), stop: stop.clone() });
         let weak = Arc::downgrade(&store);
         tokio::spawn(async move {
             let _ = stop.run_until_cancelled(sweep(weak, has_expirations)).await; // both endings mean the same: stop
@@ -188,7 +194,8 @@ fn mismatch(reason: String) -> ComponentError {
 }
 
 fn expiry(request: &SetRequest) -> Result<Option<SystemTime>, ComponentError> {
-    let seconds = request.ttl_in_seconds()?.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
+    let seconds =
+        request.ttl_in_seconds()?.and_then(|seconds| u64::try_from(seconds).ok()).filter(|seconds| *seconds > 0);
     Ok(seconds.and_then(|seconds| SystemTime::now().checked_add(Duration::from_secs(seconds))))
 }
 
@@ -253,18 +260,25 @@ impl StateStore for InMemoryState {
         let pattern = like::Pattern::parse(&request.pattern)?;
         let from = match &request.token {
             Some(token) => token.parse::<u64>().map_err(|_| {
-                ComponentError::new(ErrorKind::InvalidRequest, format!("continuation token {token:?} was not given by this store"))
+                ComponentError::new(
+                    ErrorKind::InvalidRequest,
+                    format!("continuation token {token:?} was not given by this store"),
+                )
             })?,
             None => 0,
         };
         let items = self.items.lock();
-        let is_found = |(key, item): &(&Arc<str>, &Item)| item.index >= from && !item.is_expired() && pattern.matches(key);
+        let is_found =
+            |(key, item): &(&Arc<str>, &Item)| item.index >= from && !item.is_expired() && pattern.matches(key);
         let mut found: Vec<(u64, &Arc<str>)> =
             items.by_key.iter().filter(is_found).map(|(key, item)| (item.index, key)).collect();
         found.sort_unstable();
         let page_size = request.page_size.unwrap_or(usize::MAX);
         let token = found.get(page_size).map(|(index, _)| index.to_string());
-        Ok(KeysLikeResponse { keys: found.into_iter().take(page_size).map(|(_, key)| key.to_string()).collect(), token })
+        Ok(KeysLikeResponse {
+            keys: found.into_iter().take(page_size).map(|(_, key)| key.to_string()).collect(),
+            token,
+        })
     }
 
     fn transactional(&self) -> Option<&dyn TransactionalStore> {
@@ -293,7 +307,9 @@ impl TransactionalStore for InMemoryState {
         for operation in &request.operations {
             match operation {
                 StateOperation::Upsert(set) => items.check(&set.key, set.expected_etag(), set.concurrency)?,
-                StateOperation::Delete(delete) => items.check(&delete.key, delete.expected_etag(), delete.concurrency)?,
+                StateOperation::Delete(delete) => {
+                    items.check(&delete.key, delete.expected_etag(), delete.concurrency)?
+                }
             }
         }
         let mut first_expiring = false;
@@ -361,7 +377,12 @@ mod tests {
         store.set(&set("k", None)).await.unwrap();
         let error = store.set(&SetRequest { etag: Some("1".into()), ..set("k", None) }).await.unwrap_err();
         let text = error.to_string();
-        assert!(text.starts_with("possible etag mismatch. error from state store: state etag not match for key=k: current="), "{text}");
+        assert!(
+            text.starts_with(
+                "possible etag mismatch. error from state store: state etag not match for key=k: current="
+            ),
+            "{text}"
+        );
         assert!(text.ends_with(", expect=1"), "{text}");
     }
 

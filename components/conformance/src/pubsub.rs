@@ -92,14 +92,23 @@ impl Suite {
         let data: &'static [u8] = b"\x00\xffbinary\x80";
         let metadata = [("traceparent".to_owned(), "00-a-b-01".to_owned())].into();
         let content_type = Some("application/octet-stream".to_owned());
-        let request = PublishRequest { topic: topic.clone(), data: data.into(), content_type: content_type.clone(), metadata };
+        let request =
+            PublishRequest { topic: topic.clone(), data: data.into(), content_type: content_type.clone(), metadata };
         self.broker.publish(request).await.expect("publish");
         let delivery = next(&mut receiver).await;
         delivery.ack.answer(Outcome::Ack);
         let message = delivery.message;
-        assert_eq!((message.topic.as_str(), message.data.as_ref()), (topic.as_str(), data), "topic and bytes arrive unchanged");
+        assert_eq!(
+            (message.topic.as_str(), message.data.as_ref()),
+            (topic.as_str(), data),
+            "topic and bytes arrive unchanged"
+        );
         assert_eq!(message.content_type, content_type);
-        assert_eq!(message.metadata.get("traceparent").map(String::as_str), Some("00-a-b-01"), "metadata reaches the subscriber");
+        assert_eq!(
+            message.metadata.get("traceparent").map(String::as_str),
+            Some("00-a-b-01"),
+            "metadata reaches the subscriber"
+        );
     }
 
     async fn bulk(&self) {
@@ -123,7 +132,10 @@ impl Suite {
         self.publish(&self.unique.name("nobody"), "for nobody").await;
         assert_eq!(next_text(&mut first).await, "for one");
         assert_eq!(next_text(&mut second).await, "for two");
-        assert!(stays_quiet(&mut first).await && stays_quiet(&mut second).await, "each topic gets its own messages only");
+        assert!(
+            stays_quiet(&mut first).await && stays_quiet(&mut second).await,
+            "each topic gets its own messages only"
+        );
     }
 
     async fn ending_one_subscription(&self) {

@@ -6,7 +6,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use pillion_contract::{
-    Concurrency, DeleteRequest, ErrorKind, GetRequest, KeysLikeRequest, SetRequest, StateItem, StateOperation, StateStore, TransactionRequest,
+    Concurrency, DeleteRequest, ErrorKind, GetRequest, KeysLikeRequest, SetRequest, StateItem, StateOperation,
+    StateStore, TransactionRequest,
 };
 
 use crate::{Unique, eventually};
@@ -65,7 +66,11 @@ impl Suite {
     }
 
     async fn etag(&self, key: &str) -> String {
-        self.get(key).await.and_then(|item| item.etag).filter(|etag| !etag.is_empty()).expect("a stored item has an etag")
+        self.get(key)
+            .await
+            .and_then(|item| item.etag)
+            .filter(|etag| !etag.is_empty())
+            .expect("a stored item has an etag")
     }
 
     async fn values(&self) {
@@ -79,7 +84,8 @@ impl Suite {
         let binary: [&[u8]; 5] = [b"", b"x", b"\x00\xff\xfe\x80", b"\"quoted\"", &[8, 150, 1, 18, 0, 0, 200]];
         for value in binary {
             let key = self.unique.name("bytes");
-            let request = SetRequest { key: key.clone(), value: Bytes::copy_from_slice(value), ..SetRequest::default() };
+            let request =
+                SetRequest { key: key.clone(), value: Bytes::copy_from_slice(value), ..SetRequest::default() };
             self.store.set(&request).await.expect("set bytes");
             assert_eq!(self.get(&key).await.expect("stored").data, value, "bytes come back unchanged");
         }
@@ -101,7 +107,8 @@ impl Suite {
         let keys: Vec<String> = (0..5).map(|_| self.unique.name("bulk")).collect();
         let writes: Vec<SetRequest> = keys[..4].iter().map(|key| set(key, key)).collect();
         self.store.bulk_set(&writes).await.expect("bulk set");
-        let reads: Vec<GetRequest> = keys.iter().map(|key| GetRequest { key: key.clone(), ..GetRequest::default() }).collect();
+        let reads: Vec<GetRequest> =
+            keys.iter().map(|key| GetRequest { key: key.clone(), ..GetRequest::default() }).collect();
         let items = self.store.bulk_get(&reads).await.expect("bulk get");
         assert_eq!(items.len(), reads.len(), "one answer per request");
         for (key, answer) in keys.iter().zip(&items) {
@@ -121,7 +128,8 @@ impl Suite {
         self.store.bulk_set(&[set(&one, "1"), set(&two, "1")]).await.expect("set without etag");
         let (old, old_two) = (self.etag(&one).await, self.etag(&two).await);
         let wrong = "d1cb5e2a-0000-4000-8000-000000000000";
-        let versioned = |key: &str, value: &str, etag: &str| SetRequest { etag: Some(etag.to_owned()), ..set(key, value) };
+        let versioned =
+            |key: &str, value: &str, etag: &str| SetRequest { etag: Some(etag.to_owned()), ..set(key, value) };
         for bad in [wrong, "9999999", "bad-etag"] {
             let error = self.store.set(&versioned(&one, "2", bad)).await.expect_err("a wrong etag is refused");
             assert!(matches!(error.kind, ErrorKind::ETagMismatch | ErrorKind::ETagInvalid), "{error:?}");
@@ -130,7 +138,8 @@ impl Suite {
         assert_ne!(self.etag(&one).await, old, "a write changes the etag");
         let error = self.store.set(&versioned(&one, "3", &old)).await.expect_err("a used etag is stale");
         assert_eq!(error.kind, ErrorKind::ETagMismatch);
-        let error = self.store.set(&versioned(&self.unique.name("none"), "1", wrong)).await.expect_err("no item has that etag");
+        let error =
+            self.store.set(&versioned(&self.unique.name("none"), "1", wrong)).await.expect_err("no item has that etag");
         assert_eq!(error.kind, ErrorKind::ETagMismatch);
 
         let mixed = [versioned(&one, "no", wrong), versioned(&two, "yes", &old_two)];
@@ -143,11 +152,17 @@ impl Suite {
         let error = self.store.delete(&versioned(&one, wrong)).await.expect_err("a wrong etag keeps the item");
         assert!(matches!(error.kind, ErrorKind::ETagMismatch | ErrorKind::ETagInvalid), "{error:?}");
         let (current_one, current_two) = (self.etag(&one).await, self.etag(&two).await);
-        self.store.bulk_delete(&[versioned(&one, wrong), versioned(&two, &current_two)]).await.expect_err("one of the bulk is refused");
+        self.store
+            .bulk_delete(&[versioned(&one, wrong), versioned(&two, &current_two)])
+            .await
+            .expect_err("one of the bulk is refused");
         assert_eq!(self.get(&two).await, None, "the other delete happened");
         self.store.delete(&versioned(&one, &current_one)).await.expect("the right etag deletes");
         assert_eq!(self.get(&one).await, None, "deleted");
-        self.store.set(&SetRequest { etag: Some(String::new()), ..set(&one, "1") }).await.expect("an empty etag counts as none");
+        self.store
+            .set(&SetRequest { etag: Some(String::new()), ..set(&one, "1") })
+            .await
+            .expect("an empty etag counts as none");
     }
 
     async fn first_write(&self) {
@@ -188,7 +203,11 @@ impl Suite {
             return;
         }
         let stale = SetRequest { etag: Some("d1cb5e2a-0000-4000-8000-000000000000".to_owned()), ..set(&last, "3") };
-        let steps = vec![StateOperation::Upsert(set(&old, "x")), StateOperation::Delete(delete(&last)), StateOperation::Upsert(stale)];
+        let steps = vec![
+            StateOperation::Upsert(set(&old, "x")),
+            StateOperation::Delete(delete(&last)),
+            StateOperation::Upsert(stale),
+        ];
         let error = transact(steps).await.expect_err("one step is refused");
         assert_eq!(error.kind, ErrorKind::ETagMismatch);
         let seen = (self.text(&old).await, self.text(&last).await);
@@ -227,15 +246,23 @@ impl Suite {
 
     async fn prefix_deletes(&self) {
         let prefix = self.unique.name("prefix");
-        let keys: Vec<String> = ["||a", "||b", "||sub||c", "x||d"].iter().map(|rest| format!("{prefix}{rest}")).collect();
+        let keys: Vec<String> =
+            ["||a", "||b", "||sub||c", "x||d"].iter().map(|rest| format!("{prefix}{rest}")).collect();
         for form in [prefix.clone(), format!("{prefix}||")] {
             for key in &keys {
                 self.store.set(&set(key, "1")).await.expect("set");
             }
-            assert_eq!(self.store.delete_with_prefix(&form).await.expect("delete by prefix"), 2, "direct children only");
+            assert_eq!(
+                self.store.delete_with_prefix(&form).await.expect("delete by prefix"),
+                2,
+                "direct children only"
+            );
             let left = [self.get(&keys[0]).await, self.get(&keys[1]).await];
             assert_eq!(left, [None, None], "children are gone");
-            assert!(self.get(&keys[2]).await.is_some() && self.get(&keys[3]).await.is_some(), "grandchildren and strangers stay");
+            assert!(
+                self.get(&keys[2]).await.is_some() && self.get(&keys[3]).await.is_some(),
+                "grandchildren and strangers stay"
+            );
         }
         for empty in ["", "||"] {
             let error = self.store.delete_with_prefix(empty).await.expect_err("an empty prefix");
@@ -245,7 +272,8 @@ impl Suite {
 
     async fn keys_like(&self) {
         let run = self.unique.name("like");
-        let names: Vec<String> = ["a1", "a2", "b1", "a_x", "a%y", "a\\z"].iter().map(|rest| format!("{run}||{rest}")).collect();
+        let names: Vec<String> =
+            ["a1", "a2", "b1", "a_x", "a%y", "a\\z"].iter().map(|rest| format!("{run}||{rest}")).collect();
         for name in &names {
             self.store.set(&set(name, "1")).await.expect("set");
         }
@@ -254,8 +282,14 @@ impl Suite {
             async move { self.store.keys_like(&request).await.expect("keys like") }
         };
         let pick = |indexes: &[usize]| indexes.iter().map(|index| names[*index].clone()).collect::<Vec<_>>();
-        let cases: [(&str, &[usize]); 6] =
-            [("a_", &[0, 1]), ("a%", &[0, 1, 3, 4, 5]), ("%1", &[0, 2]), ("a\\_x", &[3]), ("a\\%y", &[4]), ("a\\\\z", &[5])];
+        let cases: [(&str, &[usize]); 6] = [
+            ("a_", &[0, 1]),
+            ("a%", &[0, 1, 3, 4, 5]),
+            ("%1", &[0, 2]),
+            ("a\\_x", &[3]),
+            ("a\\%y", &[4]),
+            ("a\\\\z", &[5]),
+        ];
         for (pattern, wanted) in cases {
             let answer = find(pattern, None, None).await;
             assert_eq!((answer.keys, answer.token), (pick(wanted), None), "pattern {pattern:?}");
@@ -273,10 +307,16 @@ impl Suite {
 
 /// Seconds since 1970 of `YYYY-MM-DDTHH:MM:SSZ`, the only form stores may answer with.
 fn rfc3339_seconds(text: &str) -> u64 {
-    let number = |range: std::ops::Range<usize>| text.get(range).and_then(|part| part.parse::<u64>().ok()).expect("RFC 3339 in UTC");
+    let number = |range: std::ops::Range<usize>| {
+        text.get(range).and_then(|part| part.parse::<u64>().ok()).expect("RFC 3339 in UTC")
+    };
     assert!(text.len() == 20 && text.ends_with('Z'), "RFC 3339 in UTC without fractions, got {text:?}");
     let (year, month, day) = (number(0..4), number(5..7), number(8..10));
     let (shifted_year, shifted_month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * shifted_year + shifted_year / 4 - shifted_year / 100 + shifted_year / 400 + (153 * shifted_month + 2) / 5 + day - 1;
+    let days = 365 * shifted_year + shifted_year / 4 - shifted_year / 100
+        + shifted_year / 400
+        + (153 * shifted_month + 2) / 5
+        + day
+        - 1;
     (days - 719_468) * 86_400 + number(11..13) * 3600 + number(14..16) * 60 + number(17..19)
 }

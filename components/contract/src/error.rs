@@ -44,7 +44,11 @@ impl ComponentError {
     }
 
     /// Makes an error with its cause.
-    pub fn caused(kind: ErrorKind, message: impl Into<String>, source: impl std::error::Error + Send + Sync + 'static) -> Self {
+    pub fn caused(
+        kind: ErrorKind,
+        message: impl Into<String>,
+        source: impl std::error::Error + Send + Sync + 'static,
+    ) -> Self {
         Self { kind, message: message.into(), source: Some(Box::new(source)) }
     }
 

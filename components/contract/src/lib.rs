@@ -17,10 +17,12 @@ pub use error::{ComponentError, ErrorKind};
 pub use metadata::{InitContext, Metadata};
 pub use name_resolution::{NameResolver, Registration, ResolveRequest};
 pub use process::ProcessMark;
-pub use pubsub::{AckHandle, BulkEntryError, Delivery, Message, Outcome, PubSub, PubSubCapability, PublishRequest, SubscribeRequest};
+pub use pubsub::{
+    AckHandle, BulkEntryError, Delivery, Message, Outcome, PubSub, PubSubCapability, PublishRequest, SubscribeRequest,
+};
 pub use registry::{Factory, Registry};
 pub use secrets::{SecretBundle, SecretStore};
 pub use state::{
-    BulkGetItem, Concurrency, Consistency, DeleteRequest, GetRequest, KeysLikeRequest, KeysLikeResponse, SetRequest, StateCapability,
-    StateItem, StateOperation, StateStore, TransactionRequest, TransactionalStore,
+    BulkGetItem, Concurrency, Consistency, DeleteRequest, GetRequest, KeysLikeRequest, KeysLikeResponse, SetRequest,
+    StateCapability, StateItem, StateOperation, StateStore, TransactionRequest, TransactionalStore,
 };

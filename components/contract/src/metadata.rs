@@ -49,14 +49,16 @@ impl Metadata {
     /// # Errors
     /// `InvalidRequest` that names the field.
     pub fn required(&self, name: &str) -> Result<&str, ComponentError> {
-        self.get(name)
-            .filter(|value| !value.is_empty())
-            .ok_or_else(|| ComponentError::new(ErrorKind::InvalidRequest, format!("metadata field {name:?} is required but missing")))
+        self.get(name).filter(|value| !value.is_empty()).ok_or_else(|| {
+            ComponentError::new(ErrorKind::InvalidRequest, format!("metadata field {name:?} is required but missing"))
+        })
     }
 
     /// A boolean: `1 t true y yes on` in any case are true; missing or anything else is false (the original's rule).
     pub fn bool(&self, name: &str) -> bool {
-        self.get(name).is_some_and(|value| matches!(value.trim().to_ascii_lowercase().as_str(), "1" | "t" | "true" | "y" | "yes" | "on"))
+        self.get(name).is_some_and(|value| {
+            matches!(value.trim().to_ascii_lowercase().as_str(), "1" | "t" | "true" | "y" | "yes" | "on")
+        })
     }
 
     /// A duration: Go form, or a bare number in seconds when `name` ends in `InSeconds`.
@@ -68,7 +70,9 @@ impl Metadata {
         let bare_seconds = text.parse::<u64>().ok().map(Duration::from_secs);
         match bare_seconds.map_or_else(|| duration::parse_go(text), Ok) {
             Ok(value) => Ok(Some(value)),
-            Err(problem) => Err(ComponentError::new(ErrorKind::InvalidRequest, format!("metadata field {name:?}: {problem}"))),
+            Err(problem) => {
+                Err(ComponentError::new(ErrorKind::InvalidRequest, format!("metadata field {name:?}: {problem}")))
+            }
         }
     }
 }

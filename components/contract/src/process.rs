@@ -20,7 +20,8 @@ pub struct ProcessMark {
 impl ProcessMark {
     /// The mark of this process.
     pub fn current() -> Self {
-        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default();
+        let boot =
+            fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default();
         let pid = std::process::id();
         Self { pid, started: start_time(pid).unwrap_or_default(), boot }
     }

@@ -19,7 +19,10 @@ pub trait SecretStore: Send + Sync {
     async fn get(&self, name: &str, metadata: &BTreeMap<String, String>) -> Result<SecretBundle, ComponentError>;
 
     /// Reads all secrets, by name.
-    async fn bulk_get(&self, metadata: &BTreeMap<String, String>) -> Result<BTreeMap<String, SecretBundle>, ComponentError>;
+    async fn bulk_get(
+        &self,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, SecretBundle>, ComponentError>;
 
     /// Whether a secret may hold several keys; the metadata API prints it as `MULTIPLE_KEY_VALUES_PER_SECRET`.
     fn multiple_keys(&self) -> bool {

@@ -104,7 +104,9 @@ impl SetRequest {
             )),
             Err(_) => Err(ComponentError::new(
                 ErrorKind::InvalidRequest,
-                format!("incorrect value for metadata 'ttlInSeconds': expected a whole number of seconds, got {text:?}"),
+                format!(
+                    "incorrect value for metadata 'ttlInSeconds': expected a whole number of seconds, got {text:?}"
+                ),
             )),
         }
     }

@@ -37,9 +37,7 @@ impl Client {
     pub fn new() -> Self {
         let mut connector = HttpConnector::new();
         connector.set_nodelay(true);
-        Self {
-            pool: Pool::builder(TokioExecutor::new()).build(connector),
-        }
+        Self { pool: Pool::builder(TokioExecutor::new()).build(connector) }
     }
 
     /// Posts a JSON body and reads the whole answer, whatever its status.
@@ -52,10 +50,7 @@ impl Client {
         headers: &[(&str, &str)],
         body: Vec<u8>,
     ) -> Result<(StatusCode, Bytes), NoAnswer> {
-        let mut request = Request::builder()
-            .method(Method::POST)
-            .uri(url)
-            .header("content-type", "application/json");
+        let mut request = Request::builder().method(Method::POST).uri(url).header("content-type", "application/json");
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
@@ -67,8 +62,7 @@ impl Client {
     /// # Errors
     /// As [`Client::post`].
     pub async fn get(&self, url: &str) -> Result<(StatusCode, Bytes), NoAnswer> {
-        self.send(url, Request::builder().uri(url).body(Full::default()))
-            .await
+        self.send(url, Request::builder().uri(url).body(Full::default())).await
     }
 
     async fn send(
@@ -78,25 +72,16 @@ impl Client {
     ) -> Result<(StatusCode, Bytes), NoAnswer> {
         let request = request.map_err(|error| NoAnswer(format!("request to {url}: {error}")))?;
         let exchange = async {
-            let response = self
-                .pool
-                .request(request)
-                .await
-                .map_err(|error| NoAnswer(format!("{url}: {}", chain(&error))))?;
+            let response =
+                self.pool.request(request).await.map_err(|error| NoAnswer(format!("{url}: {}", chain(&error))))?;
             let status = response.status();
-            let body = response
-                .into_body()
-                .collect()
-                .await
-                .map_err(|error| NoAnswer(format!("{url}: {}", chain(&error))))?;
+            let body =
+                response.into_body().collect().await.map_err(|error| NoAnswer(format!("{url}: {}", chain(&error))))?;
             Ok((status, body.to_bytes()))
         };
         match tokio::time::timeout(DEADLINE, exchange).await {
             Ok(answer) => answer,
-            Err(_) => Err(NoAnswer(format!(
-                "{url}: no answer within {} s",
-                DEADLINE.as_secs()
-            ))),
+            Err(_) => Err(NoAnswer(format!("{url}: no answer within {} s", DEADLINE.as_secs()))),
         }
     }
 }

@@ -30,10 +30,7 @@ impl Event {
     /// A text field of the payload, empty when it has none.
     #[must_use]
     pub fn field(&self, name: &str) -> &str {
-        self.data
-            .get(name)
-            .and_then(Value::as_str)
-            .unwrap_or_default()
+        self.data.get(name).and_then(Value::as_str).unwrap_or_default()
     }
 }
 
@@ -52,17 +49,12 @@ mod tests {
     use super::*;
 
     fn id_of(event: &str) -> String {
-        serde_json::from_str::<Event>(event)
-            .expect("JSON of the test")
-            .tenant_id()
+        serde_json::from_str::<Event>(event).expect("JSON of the test").tenant_id()
     }
 
     #[test]
     fn the_id_comes_from_an_object_a_number_or_the_event() {
-        assert_eq!(
-            id_of(r#"{"id":"e","data":{"id":"17","name":"Acme"}}"#),
-            "17"
-        );
+        assert_eq!(id_of(r#"{"id":"e","data":{"id":"17","name":"Acme"}}"#), "17");
         assert_eq!(id_of(r#"{"id":"e","data":{"id":17}}"#), "17");
         assert_eq!(id_of(r#"{"id":"e","data":417}"#), "417");
         assert_eq!(id_of(r#"{"id":"e","data":{"name":"Acme"}}"#), "e");

@@ -18,9 +18,7 @@ pub async fn serve(name: &str, default_port: u16, routes: Router) -> Result<(), 
     let port = switches::number("APP_PORT", default_port)?;
     let listener = TcpListener::bind(("127.0.0.1", port))
         .await
-        .map_err(|error| {
-            format!("{name}: cannot listen on port {port}: {error}; set APP_PORT to a free one")
-        })?;
+        .map_err(|error| format!("{name}: cannot listen on port {port}: {error}; set APP_PORT to a free one"))?;
     let mut terminate = signal(SignalKind::terminate())?;
     let stop = async move {
         tokio::select! {
@@ -30,9 +28,7 @@ pub async fn serve(name: &str, default_port: u16, routes: Router) -> Result<(), 
     };
     println!("{name} listens on port {port}");
     let routes = routes.route("/healthz", get(|| async { "ok" }));
-    axum::serve(listener, routes)
-        .with_graceful_shutdown(stop)
-        .await?;
+    axum::serve(listener, routes).with_graceful_shutdown(stop).await?;
     println!("{name} stopped");
     Ok(())
 }

@@ -61,15 +61,8 @@ pub struct BadSwitch {
 
 impl fmt::Display for BadSwitch {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            variable,
-            value,
-            expected,
-        } = self;
-        write!(
-            f,
-            "environment variable {variable} is {value:?}: expected {expected}"
-        )
+        let Self { variable, value, expected } = self;
+        write!(f, "environment variable {variable} is {value:?}: expected {expected}")
     }
 }
 
@@ -79,26 +72,16 @@ impl std::error::Error for BadSwitch {}
 ///
 /// # Errors
 /// [`BadSwitch`] when the value names none of the choices.
-pub fn choose<T: Copy>(
-    variable: &str,
-    value: Option<&str>,
-    choices: &[(&str, T)],
-) -> Result<T, BadSwitch> {
+pub fn choose<T: Copy>(variable: &str, value: Option<&str>, choices: &[(&str, T)]) -> Result<T, BadSwitch> {
     let wanted = value.filter(|value| !value.is_empty());
     let found = match wanted {
         None => choices.first(),
-        Some(wanted) => choices
-            .iter()
-            .find(|(name, _)| name.eq_ignore_ascii_case(wanted)),
+        Some(wanted) => choices.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)),
     };
     found.map(|(_, choice)| *choice).ok_or_else(|| BadSwitch {
         variable: variable.to_owned(),
         value: wanted.unwrap_or_default().to_owned(),
-        expected: choices
-            .iter()
-            .map(|(name, _)| *name)
-            .collect::<Vec<_>>()
-            .join(", "),
+        expected: choices.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", "),
     })
 }
 
@@ -115,10 +98,7 @@ pub fn switch<T: Copy>(variable: &str, choices: &[(&str, T)]) -> Result<T, BadSw
 /// # Errors
 /// [`BadSwitch`] when the value is not a number of that type.
 pub fn number<T: FromStr>(variable: &str, default: T) -> Result<T, BadSwitch> {
-    match std::env::var(variable)
-        .ok()
-        .filter(|value| !value.is_empty())
-    {
+    match std::env::var(variable).ok().filter(|value| !value.is_empty()) {
         None => Ok(default),
         Some(value) => value.parse().map_err(|_| BadSwitch {
             variable: variable.to_owned(),
@@ -131,9 +111,7 @@ pub fn number<T: FromStr>(variable: &str, default: T) -> Result<T, BadSwitch> {
 /// Reads a variable as text; an empty one counts as unset.
 #[must_use]
 pub fn text(variable: &str) -> Option<String> {
-    std::env::var(variable)
-        .ok()
-        .filter(|value| !value.is_empty())
+    std::env::var(variable).ok().filter(|value| !value.is_empty())
 }
 
 /// The sidecar's HTTP address, from `DAPR_HTTP_PORT` (3500 when unset, as every Dapr SDK assumes).
@@ -141,38 +119,26 @@ pub fn text(variable: &str) -> Option<String> {
 /// # Errors
 /// [`BadSwitch`] when the variable is not a port number.
 pub fn sidecar_url() -> Result<String, BadSwitch> {
-    Ok(format!(
-        "http://127.0.0.1:{}",
-        number::<u16>("DAPR_HTTP_PORT", 3500)?
-    ))
+    Ok(format!("http://127.0.0.1:{}", number::<u16>("DAPR_HTTP_PORT", 3500)?))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const MODES: &[(&str, NotifyMode)] = &[
-        ("sync", NotifyMode::Sync),
-        ("async", NotifyMode::Async),
-        ("none", NotifyMode::None),
-    ];
+    const MODES: &[(&str, NotifyMode)] =
+        &[("sync", NotifyMode::Sync), ("async", NotifyMode::Async), ("none", NotifyMode::None)];
 
     #[test]
     fn the_first_choice_is_the_default() {
         assert_eq!(choose("NOTIFY_MODE", None, MODES), Ok(NotifyMode::Sync));
         assert_eq!(choose("NOTIFY_MODE", Some(""), MODES), Ok(NotifyMode::Sync));
-        assert_eq!(
-            choose("NOTIFY_MODE", Some("ASYNC"), MODES),
-            Ok(NotifyMode::Async)
-        );
+        assert_eq!(choose("NOTIFY_MODE", Some("ASYNC"), MODES), Ok(NotifyMode::Async));
     }
 
     #[test]
     fn an_unknown_value_names_the_variable_and_the_choices() {
         let error = choose("NOTIFY_MODE", Some("later"), MODES).expect_err("not a choice");
-        assert_eq!(
-            error.to_string(),
-            "environment variable NOTIFY_MODE is \"later\": expected sync, async, none"
-        );
+        assert_eq!(error.to_string(), "environment variable NOTIFY_MODE is \"later\": expected sync, async, none");
     }
 }

@@ -47,19 +47,11 @@ impl NewTenant {
         match self.email_id.split_once('@') {
             Some((local, domain)) if !local.is_empty() && !domain.is_empty() => {}
             _ => {
-                return Err(format!(
-                    "emailId: expected an address such as a@b.c, got {:?}",
-                    self.email_id
-                ));
+                return Err(format!("emailId: expected an address such as a@b.c, got {:?}", self.email_id));
             }
         }
         let phone = self.phone.filter(|phone| !phone.trim().is_empty());
-        Ok(Tenant {
-            id,
-            name: self.name,
-            email_id: self.email_id,
-            phone,
-        })
+        Ok(Tenant { id, name: self.name, email_id: self.email_id, phone })
     }
 }
 
@@ -71,9 +63,7 @@ impl Numbers {
     /// Numbers that begin at the present second.
     #[must_use]
     pub fn from_now() -> Self {
-        let since_epoch = SystemTime::now()
-            .duration_since(SystemTime::UNIX_EPOCH)
-            .unwrap_or(Duration::ZERO);
+        let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Self(AtomicU64::new(since_epoch.as_secs() * 1_000_000))
     }
 
@@ -88,29 +78,16 @@ mod tests {
     use super::*;
 
     fn parse(body: &str) -> Result<Tenant, String> {
-        serde_json::from_str::<NewTenant>(body)
-            .expect("JSON of the test")
-            .accept("1".to_owned())
+        serde_json::from_str::<NewTenant>(body).expect("JSON of the test").accept("1".to_owned())
     }
 
     #[test]
     fn a_tenant_needs_a_name_and_an_address() {
-        assert!(
-            parse(r#"{"emailId":"a@b.c"}"#)
-                .expect_err("no name")
-                .starts_with("name: ")
-        );
-        assert!(
-            parse(r#"{"name":"Acme","emailId":"@"}"#)
-                .expect_err("no address")
-                .starts_with("emailId: ")
-        );
+        assert!(parse(r#"{"emailId":"a@b.c"}"#).expect_err("no name").starts_with("name: "));
+        assert!(parse(r#"{"name":"Acme","emailId":"@"}"#).expect_err("no address").starts_with("emailId: "));
         let tenant = parse(r#"{"name":"Acme","emailId":"a@b.c","phone":" "}"#).expect("complete");
         assert_eq!(tenant.phone, None, "a blank phone is no phone");
-        assert_eq!(
-            serde_json::to_string(&tenant).expect("JSON"),
-            r#"{"id":"1","name":"Acme","emailId":"a@b.c"}"#
-        );
+        assert_eq!(serde_json::to_string(&tenant).expect("JSON"), r#"{"id":"1","name":"Acme","emailId":"a@b.c"}"#);
     }
 
     #[test]

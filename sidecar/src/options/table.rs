@@ -6,7 +6,13 @@ use Kind::{Bool, Duration, Int, List, Text, Uint};
 
 /// All flags, in the order of the help.
 pub(super) fn flags() -> FlagSet {
-    FlagSet::new().single_dash_long().with_all(app()).with_all(api()).with_all(resources()).with_all(control_plane()).with_all(process())
+    FlagSet::new()
+        .single_dash_long()
+        .with_all(app())
+        .with_all(api())
+        .with_all(resources())
+        .with_all(control_plane())
+        .with_all(process())
 }
 
 fn app() -> [Flag; 14] {
@@ -22,7 +28,12 @@ fn app() -> [Flag; 14] {
         Flag::new(Int, "app-health-probe-interval", "5", "`seconds` between probes"),
         Flag::new(Int, "app-health-probe-timeout", "500", "`milliseconds` a probe may take"),
         Flag::new(Int, "app-health-threshold", "3", "failed probes in a row that make the app unhealthy"),
-        Flag::new(Duration, "app-binding-options-timeout", "3s", "time an input binding waits for the app's answer to its question"),
+        Flag::new(
+            Duration,
+            "app-binding-options-timeout",
+            "3s",
+            "time an input binding waits for the app's answer to its question",
+        ),
         Flag::new(List, "disable-init-endpoints", "", "what the app is not asked for at start: config, subscribe"),
         Flag::new(Text, "mode", "standalone", "where the sidecar runs: standalone or kubernetes"),
     ]
@@ -42,7 +53,8 @@ fn api() -> [Flag; 16] {
         Flag::new(Text, "unix-domain-socket", "", "directory; serve the APIs on sockets there instead of ports"),
         Flag::new(Text, "allowed-origins", "", "origins of CORS requests that are answered, separated by commas"),
         Flag::new(Text, "max-body-size", "4Mi", "largest request body, as a `quantity`; 0 = no limit"),
-        Flag::new(Int, "dapr-http-max-request-size", "4", "largest request body in MiB").deprecated("use --max-body-size"),
+        Flag::new(Int, "dapr-http-max-request-size", "4", "largest request body in MiB")
+            .deprecated("use --max-body-size"),
         Flag::new(Text, "read-buffer-size", "4Ki", "read buffer, which limits request headers, as a `quantity`"),
         Flag::new(Int, "dapr-http-read-buffer-size", "4", "read buffer in KiB").deprecated("use --read-buffer-size"),
         Flag::new(Bool, "enable-api-logging", "", "log each API call; without the flag, as the Configuration says"),
@@ -78,8 +90,18 @@ fn control_plane() -> [Flag; 13] {
 
 fn process() -> [Flag; 11] {
     [
-        Flag::new(Int, "dapr-graceful-shutdown-seconds", "5", "`seconds` work under way gets to finish at the end; 0 = no limit"),
-        Flag::new(Text, "dapr-block-shutdown-duration", "", "`time` the end is put off unless the app becomes unhealthy"),
+        Flag::new(
+            Int,
+            "dapr-graceful-shutdown-seconds",
+            "5",
+            "`seconds` work under way gets to finish at the end; 0 = no limit",
+        ),
+        Flag::new(
+            Text,
+            "dapr-block-shutdown-duration",
+            "",
+            "`time` the end is put off unless the app becomes unhealthy",
+        ),
         Flag::new(Bool, "wait", "", "wait until the sidecar on --dapr-http-port can call out, then end"),
         Flag::new(Bool, "version", "", "print the version and end"),
         Flag::new(Bool, "build-info", "", "print how this program was built and end"),

@@ -32,7 +32,12 @@ fn defaults_are_those_of_the_original() {
     assert_eq!(options.app_max_concurrency, 0);
     assert_eq!(options.metrics_port, Some(9090));
     assert_eq!(options.listen_addresses, [""]);
-    assert!(options.app_port.is_none() && options.app_health.is_none() && options.block_shutdown.is_none() && options.api_logging.is_none());
+    assert!(
+        options.app_port.is_none()
+            && options.app_health.is_none()
+            && options.block_shutdown.is_none()
+            && options.api_logging.is_none()
+    );
     assert!(options.ask_config && options.ask_subscriptions);
 }
 
@@ -96,14 +101,21 @@ fn nonsense_is_refused_by_name() {
         assert!(text.contains(part), "{arguments:?}: {text}");
     }
     assert_eq!(parse(&[]).unwrap_err(), OptionsError::Invalid("parameter app-id cannot be empty".to_owned()));
-    assert_eq!(parse(&["--app-id=a.b"]).unwrap_err(), OptionsError::Invalid("parameter app-id cannot contain dots".to_owned()));
-    assert!(matches!(parse(&["--nope"]).unwrap_err(), OptionsError::Usage(text) if text.starts_with("unknown flag: --nope")));
+    assert_eq!(
+        parse(&["--app-id=a.b"]).unwrap_err(),
+        OptionsError::Invalid("parameter app-id cannot contain dots".to_owned())
+    );
+    assert!(
+        matches!(parse(&["--nope"]).unwrap_err(), OptionsError::Usage(text) if text.starts_with("unknown flag: --nope"))
+    );
 }
 
 #[test]
 fn questions_are_answered_before_anything_is_checked() {
     assert!(matches!(parse(&["--version"]).unwrap(), Command::Print(text) if text == "1.18.3\n"));
-    assert!(matches!(parse(&["--build-info"]).unwrap(), Command::Print(text) if text.starts_with("Version: 1.18.3\nGit Commit: ")));
+    assert!(
+        matches!(parse(&["--build-info"]).unwrap(), Command::Print(text) if text.starts_with("Version: 1.18.3\nGit Commit: "))
+    );
     assert!(matches!(parse(&["--wait", "--dapr-http-port=3601"]).unwrap(), Command::Wait(3601)));
     assert!(matches!(parse(&["--help"]).unwrap(), Command::Print(text) if text.contains("--app-id")));
 }

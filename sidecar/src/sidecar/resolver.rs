@@ -53,7 +53,10 @@ async fn make(
     let factory = host.registry.name_resolution(&component_type).ok_or_else(|| {
         let types = host.registry.types();
         let known: Vec<&str> = types.into_iter().filter_map(|name| name.strip_prefix("nameresolution.")).collect();
-        failed(&format!("couldn't find name resolver {component_type}/v1; spec.nameResolution.component can be {}", known.join(", ")))
+        failed(&format!(
+            "couldn't find name resolver {component_type}/v1; spec.nameResolution.component can be {}",
+            known.join(", ")
+        ))
     })?;
     let context = InitContext {
         name: name.to_owned(),

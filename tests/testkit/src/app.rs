@@ -34,10 +34,7 @@ impl Recorded {
     /// A header as text, empty when absent.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 
     /// The body as JSON, `null` when it is none.
@@ -61,10 +58,7 @@ impl Answer {
     /// A status without a body.
     #[must_use]
     pub fn status(status: StatusCode) -> Self {
-        Self {
-            status,
-            ..Self::default()
-        }
+        Self { status, ..Self::default() }
     }
 
     /// 200 with a JSON body.
@@ -76,19 +70,13 @@ impl Answer {
     /// 200 with a body and no content type.
     #[must_use]
     pub fn text(body: impl Into<Bytes>) -> Self {
-        Self {
-            body: body.into(),
-            ..Self::default()
-        }
+        Self { body: body.into(), ..Self::default() }
     }
 
     /// Closes the connection instead of answering.
     #[must_use]
     pub fn hang_up() -> Self {
-        Self {
-            hang_up: true,
-            ..Self::default()
-        }
+        Self { hang_up: true, ..Self::default() }
     }
 
     /// The same answer with another status.
@@ -127,9 +115,7 @@ impl FakeApp {
     ///
     /// # Errors
     /// When no port can be had.
-    pub async fn start(
-        handler: impl Fn(&Recorded, usize) -> Answer + Send + Sync + 'static,
-    ) -> std::io::Result<Self> {
+    pub async fn start(handler: impl Fn(&Recorded, usize) -> Answer + Send + Sync + 'static) -> std::io::Result<Self> {
         Self::listen(0, handler).await
     }
 
@@ -145,11 +131,7 @@ impl FakeApp {
         let port = listener.local_addr()?.port();
         let requests = Arc::new(Mutex::new(Vec::new()));
         let server = tokio::spawn(serve(listener, Arc::clone(&requests), Arc::new(handler)));
-        Ok(Self {
-            port,
-            requests,
-            server,
-        })
+        Ok(Self { port, requests, server })
     }
 
     /// The port to give to the sidecar.
@@ -161,11 +143,7 @@ impl FakeApp {
     /// All requests to `path` so far.
     #[must_use]
     pub fn requests(&self, path: &str) -> Vec<Recorded> {
-        locked(&self.requests)
-            .iter()
-            .filter(|request| request.path == path)
-            .cloned()
-            .collect()
+        locked(&self.requests).iter().filter(|request| request.path == path).cloned().collect()
     }
 
     /// Waits up to 10 s until at least `count` requests to `path` came, and returns them.
@@ -193,15 +171,10 @@ async fn serve(listener: TcpListener, requests: Arc<Mutex<Vec<Recorded>>>, handl
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
         let (requests, handler) = (Arc::clone(&requests), Arc::clone(&handler));
-        let service =
-            service_fn(move |request| answer(request, Arc::clone(&requests), Arc::clone(&handler)));
+        let service = service_fn(move |request| answer(request, Arc::clone(&requests), Arc::clone(&handler)));
         connections.spawn(async move {
             // A connection that breaks is what some tests ask for; the sidecar's answer shows it.
-            drop(
-                hyper::server::conn::http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .await,
-            );
+            drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
         });
     }
 }
@@ -212,10 +185,7 @@ async fn answer(
     handler: Arc<Handler>,
 ) -> Result<Response<Full<Bytes>>, HungUp> {
     let (parts, body) = request.into_parts();
-    let body = body
-        .collect()
-        .await
-        .map_or_else(|_| Bytes::new(), http_body_util::Collected::to_bytes);
+    let body = body.collect().await.map_or_else(|_| Bytes::new(), http_body_util::Collected::to_bytes);
     let recorded = Recorded {
         method: parts.method,
         path: parts.uri.path().to_owned(),
@@ -225,10 +195,7 @@ async fn answer(
     };
     let before = {
         let mut requests = locked(&requests);
-        let before = requests
-            .iter()
-            .filter(|request| request.path == recorded.path)
-            .count();
+        let before = requests.iter().filter(|request| request.path == recorded.path).count();
         requests.push(recorded.clone());
         before
     };

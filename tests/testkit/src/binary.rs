@@ -18,11 +18,7 @@ pub struct BinaryError(PathBuf);
 
 impl std::fmt::Display for BinaryError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(
-            f,
-            "no binary at {}: run `cargo build -p pillion` or set {VARIABLE}",
-            self.0.display()
-        )
+        write!(f, "no binary at {}: run `cargo build -p pillion` or set {VARIABLE}", self.0.display())
     }
 }
 
@@ -35,20 +31,13 @@ impl Binary {
     /// When there is no such file.
     pub fn find() -> Result<Self, BinaryError> {
         let path = std::env::var_os(VARIABLE).map_or_else(beside_the_test, PathBuf::from);
-        if path.is_file() {
-            Ok(Self { path })
-        } else {
-            Err(BinaryError(path))
-        }
+        if path.is_file() { Ok(Self { path }) } else { Err(BinaryError(path)) }
     }
 
     /// Whether this is our own binary and not a foreign `daprd`. Tests of what only ours promises ask this first.
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        let real = self
-            .path
-            .canonicalize()
-            .unwrap_or_else(|_| self.path.clone());
+        let real = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
         file_name(&real) != "daprd"
     }
 
@@ -64,17 +53,11 @@ impl Binary {
 }
 
 fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 fn beside_the_test() -> PathBuf {
     let exe = std::env::current_exe().unwrap_or_default();
-    let debug = exe
-        .parent()
-        .and_then(Path::parent)
-        .unwrap_or_else(|| Path::new("."));
+    let debug = exe.parent().and_then(Path::parent).unwrap_or_else(|| Path::new("."));
     debug.join("pillion")
 }

@@ -48,10 +48,7 @@ impl Reply {
     /// A header as text, empty when absent.
     #[must_use]
     pub fn header(&self, name: &str) -> &str {
-        self.headers
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
@@ -80,17 +77,8 @@ pub async fn chunked(
     headers: &[(&str, &str)],
     chunks: Vec<Bytes>,
 ) -> anyhow::Result<Reply> {
-    let frames = chunks
-        .into_iter()
-        .map(|chunk| Ok::<_, Infallible>(Frame::data(chunk)));
-    send(
-        port,
-        method,
-        path,
-        headers,
-        StreamBody::new(Chunks(frames.collect())),
-    )
-    .await
+    let frames = chunks.into_iter().map(|chunk| Ok::<_, Infallible>(Frame::data(chunk)));
+    send(port, method, path, headers, StreamBody::new(Chunks(frames.collect()))).await
 }
 
 /// The frames of a chunked body, in order.
@@ -107,26 +95,15 @@ impl futures_util::Stream for Chunks {
     }
 }
 
-async fn send<B>(
-    port: u16,
-    method: Method,
-    path: &str,
-    headers: &[(&str, &str)],
-    body: B,
-) -> anyhow::Result<Reply>
+async fn send<B>(port: u16, method: Method, path: &str, headers: &[(&str, &str)], body: B) -> anyhow::Result<Reply>
 where
     B: Body<Data = Bytes, Error = Infallible> + Send + Unpin + 'static,
 {
-    let stream = TcpStream::connect(("127.0.0.1", port))
-        .await
-        .with_context(|| format!("connect to port {port}"))?;
-    let (mut sender, connection) =
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+    let stream = TcpStream::connect(("127.0.0.1", port)).await.with_context(|| format!("connect to port {port}"))?;
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     let driver = tokio::spawn(connection);
-    let mut request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(http::header::HOST, format!("127.0.0.1:{port}"));
+    let mut request =
+        Request::builder().method(method).uri(path).header(http::header::HOST, format!("127.0.0.1:{port}"));
     for (name, value) in headers {
         request = request.header(*name, *value);
     }
@@ -134,9 +111,5 @@ where
     let (parts, body) = response.into_parts();
     let body = body.collect().await?.to_bytes();
     driver.abort();
-    Ok(Reply {
-        status: parts.status,
-        headers: parts.headers,
-        body,
-    })
+    Ok(Reply { status: parts.status, headers: parts.headers, body })
 }

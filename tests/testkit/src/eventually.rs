@@ -19,10 +19,7 @@ pub async fn eventually<T, F: Future<Output = Option<T>>>(
         if let Some(value) = probe().await {
             return value;
         }
-        assert!(
-            Instant::now() < deadline,
-            "waited {limit:?} in vain: {what}"
-        );
+        assert!(Instant::now() < deadline, "waited {limit:?} in vain: {what}");
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

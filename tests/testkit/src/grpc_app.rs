@@ -6,8 +6,7 @@ use pillion_proto::common::v1::{InvokeRequest, InvokeResponse};
 use pillion_proto::google::protobuf::Any;
 use pillion_proto::runtime::v1::app_callback_server::{AppCallback, AppCallbackServer};
 use pillion_proto::runtime::v1::{
-    ListInputBindingsResponse, ListTopicSubscriptionsResponse, TopicEventRequest,
-    TopicEventResponse, TopicSubscription,
+    ListInputBindingsResponse, ListTopicSubscriptionsResponse, TopicEventRequest, TopicEventResponse, TopicSubscription,
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -38,19 +37,11 @@ impl GrpcApp {
     pub async fn start(subscriptions: Vec<TopicSubscription>) -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let port = listener.local_addr()?.port();
-        let seen = Arc::new(Seen {
-            subscriptions,
-            ..Seen::default()
-        });
+        let seen = Arc::new(Seen { subscriptions, ..Seen::default() });
         let service = AppCallbackServer::new(Callbacks(Arc::clone(&seen)));
         let server = tokio::spawn(async move {
             // It ends only when aborted; a failure shows as calls that do not arrive.
-            drop(
-                Server::builder()
-                    .add_service(service)
-                    .serve_with_incoming(TcpIncoming::from(listener))
-                    .await,
-            );
+            drop(Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener)).await);
         });
         Ok(Self { port, seen, server })
     }
@@ -64,21 +55,13 @@ impl GrpcApp {
     /// All topic events so far.
     #[must_use]
     pub fn events(&self) -> Vec<TopicEventRequest> {
-        self.seen
-            .events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.seen.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The methods invoked so far.
     #[must_use]
     pub fn methods(&self) -> Vec<String> {
-        self.seen
-            .methods
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.seen.methods.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -92,17 +75,10 @@ struct Callbacks(Arc<Seen>);
 
 #[tonic::async_trait]
 impl AppCallback for Callbacks {
-    async fn on_invoke(
-        &self,
-        request: Request<InvokeRequest>,
-    ) -> Result<Response<InvokeResponse>, Status> {
+    async fn on_invoke(&self, request: Request<InvokeRequest>) -> Result<Response<InvokeResponse>, Status> {
         let request = request.into_inner();
         let method = request.method;
-        self.0
-            .methods
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(method.clone());
+        self.0.methods.lock().unwrap_or_else(PoisonError::into_inner).push(method.clone());
         if method == "fail" {
             return Err(Status::already_exists("told to fail"));
         }
@@ -117,27 +93,18 @@ impl AppCallback for Callbacks {
         _: Request<()>,
     ) -> Result<Response<ListTopicSubscriptionsResponse>, Status> {
         let subscriptions = self.0.subscriptions.clone();
-        Ok(Response::new(ListTopicSubscriptionsResponse {
-            subscriptions,
-        }))
+        Ok(Response::new(ListTopicSubscriptionsResponse { subscriptions }))
     }
 
     async fn on_topic_event(
         &self,
         request: Request<TopicEventRequest>,
     ) -> Result<Response<TopicEventResponse>, Status> {
-        self.0
-            .events
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(request.into_inner());
+        self.0.events.lock().unwrap_or_else(PoisonError::into_inner).push(request.into_inner());
         Ok(Response::new(TopicEventResponse::default()))
     }
 
-    async fn list_input_bindings(
-        &self,
-        _: Request<()>,
-    ) -> Result<Response<ListInputBindingsResponse>, Status> {
+    async fn list_input_bindings(&self, _: Request<()>) -> Result<Response<ListInputBindingsResponse>, Status> {
         Ok(Response::new(ListInputBindingsResponse::default()))
     }
 }

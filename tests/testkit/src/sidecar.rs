@@ -92,8 +92,7 @@ impl SidecarOptions {
     pub fn spawn(&self) -> anyhow::Result<Sidecar> {
         let mut command = Binary::find()?.sidecar_command();
         let ports = [reserve()?, reserve()?, reserve()?, reserve()?, reserve()?];
-        let [http, grpc, internal, metrics, public] =
-            [0, 1, 2, 3, 4].map(|index: usize| ports[index].port());
+        let [http, grpc, internal, metrics, public] = [0, 1, 2, 3, 4].map(|index: usize| ports[index].port());
         command.args([
             format!("--app-id={}", self.app_id),
             format!("--app-protocol={}", self.app_protocol),
@@ -110,27 +109,12 @@ impl SidecarOptions {
             "--mode=standalone".to_owned(),
         ]);
         command.args(self.app_port.map(|port| format!("--app-port={port}")));
-        command.args(
-            self.resources
-                .iter()
-                .map(|path| format!("--resources-path={}", path.display())),
-        );
-        command.args(
-            self.configurations
-                .iter()
-                .map(|path| format!("--config={}", path.display())),
-        );
-        command
-            .args(&self.flags)
-            .envs(self.environment.iter().cloned());
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.args(self.resources.iter().map(|path| format!("--resources-path={}", path.display())));
+        command.args(self.configurations.iter().map(|path| format!("--config={}", path.display())));
+        command.args(&self.flags).envs(self.environment.iter().cloned());
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         ports.into_iter().for_each(crate::Reserved::release);
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("start {command:?}"))?;
+        let mut child = command.spawn().with_context(|| format!("start {command:?}"))?;
         let log = Arc::new(Mutex::new(String::new()));
         if let Some(stdout) = child.stdout.take() {
             collect(stdout, Arc::clone(&log));
@@ -138,16 +122,7 @@ impl SidecarOptions {
         if let Some(stderr) = child.stderr.take() {
             collect(stderr, Arc::clone(&log));
         }
-        Ok(Sidecar {
-            child,
-            log,
-            app_id: self.app_id.clone(),
-            http,
-            grpc,
-            internal,
-            metrics,
-            public,
-        })
+        Ok(Sidecar { child, log, app_id: self.app_id.clone(), http, grpc, internal, metrics, public })
     }
 
     /// Starts the process and waits until `/v1.0/healthz` answers 204.
@@ -166,13 +141,8 @@ impl SidecarOptions {
                 return Ok(sidecar);
             }
             let log = sidecar.log().to_lowercase();
-            let lost_port = log.contains("address already in use")
-                || log.contains("could not listen on any endpoint");
-            assert!(
-                lost_port,
-                "the sidecar is not ready; its log:\n{}",
-                sidecar.log()
-            );
+            let lost_port = log.contains("address already in use") || log.contains("could not listen on any endpoint");
+            assert!(lost_port, "the sidecar is not ready; its log:\n{}", sidecar.log());
         }
         anyhow::bail!("{PORT_ATTEMPTS} times in a row another process took a port")
     }
@@ -206,13 +176,9 @@ pub struct StopError {
 impl std::fmt::Display for StopError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.status {
-            Some(status) => write!(
-                f,
-                "ended with {:?}, signal {:?}; its log:\n{}",
-                status.code(),
-                status.signal(),
-                self.log
-            ),
+            Some(status) => {
+                write!(f, "ended with {:?}, signal {:?}; its log:\n{}", status.code(), status.signal(), self.log)
+            }
             None => write!(f, "still runs; its log:\n{}", self.log),
         }
     }
@@ -230,19 +196,13 @@ impl Sidecar {
     /// Everything it wrote so far, both streams.
     #[must_use]
     pub fn log(&self) -> String {
-        self.log
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.log.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits up to 10 s for a text in the log.
     pub async fn wait_for_log(&self, text: &str) {
         let what = format!("log line {text:?}");
-        eventually(&what, Duration::from_secs(10), || async {
-            self.log().contains(text).then_some(())
-        })
-        .await;
+        eventually(&what, Duration::from_secs(10), || async { self.log().contains(text).then_some(()) }).await;
     }
 
     /// Waits until `/v1.0/healthz` answers 204.
@@ -250,11 +210,7 @@ impl Sidecar {
     /// # Panics
     /// After 30 s, or when the process has ended, with its log.
     pub async fn wait_until_ready(&mut self) {
-        assert!(
-            self.ready_or_ended().await,
-            "the sidecar is not ready; its log:\n{}",
-            self.log()
-        );
+        assert!(self.ready_or_ended().await, "the sidecar is not ready; its log:\n{}", self.log());
     }
 
     /// Whether the sidecar became ready: `false` as soon as the process has ended, and after 30 s.
@@ -286,14 +242,7 @@ impl Sidecar {
     /// # Errors
     /// When the sidecar cannot be reached.
     pub async fn post(&self, path: &str, body: &str) -> anyhow::Result<Reply> {
-        request(
-            self.http,
-            Method::POST,
-            path,
-            &[("content-type", "application/json")],
-            body.to_owned(),
-        )
-        .await
+        request(self.http, Method::POST, path, &[("content-type", "application/json")], body.to_owned()).await
     }
 
     /// Any request with headers.
@@ -318,10 +267,7 @@ impl Sidecar {
         self.signal(Signal::INT);
         match self.wait_for_exit(Duration::from_secs(20)).await {
             Some(status) if status.code() == Some(0) => Ok(()),
-            status => Err(StopError {
-                status,
-                log: self.log(),
-            }),
+            status => Err(StopError { status, log: self.log() }),
         }
     }
 

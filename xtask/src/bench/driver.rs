@@ -102,19 +102,10 @@ struct Run<'a> {
 /// When a connection cannot be opened at the start, or the operating system refuses a poll or a timer. Errors of
 /// single requests are counted in the outcome.
 pub(crate) fn drive(plan: &Plan) -> Result<Outcome> {
-    let poll =
-        epoll::create(epoll::CreateFlags::CLOEXEC).context("creating the epoll of the driver")?;
-    let timer = rustix::time::timerfd_create(
-        TimerfdClockId::Monotonic,
-        TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC,
-    )
-    .context("creating the timer of the driver")?;
-    epoll::add(
-        &poll,
-        &timer,
-        epoll::EventData::new_u64(TIMER_TOKEN),
-        epoll::EventFlags::IN,
-    )?;
+    let poll = epoll::create(epoll::CreateFlags::CLOEXEC).context("creating the epoll of the driver")?;
+    let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC)
+        .context("creating the timer of the driver")?;
+    epoll::add(&poll, &timer, epoll::EventData::new_u64(TIMER_TOKEN), epoll::EventFlags::IN)?;
     let start = Instant::now();
     let mut run = Run {
         plan,
@@ -137,17 +128,11 @@ pub(crate) fn drive(plan: &Plan) -> Result<Outcome> {
         last_answer: start,
     };
     for _ in 0..plan.connections {
-        run.connections.push(Connection {
-            socket: None,
-            received: Vec::with_capacity(8192),
-            sent: 0,
-            due: None,
-        });
+        run.connections.push(Connection { socket: None, received: Vec::with_capacity(8192), sent: 0, due: None });
     }
     if plan.keep_alive {
         for index in 0..plan.connections {
-            run.open(index)
-                .with_context(|| format!("connecting to {:?}", plan.endpoint))?;
+            run.open(index).with_context(|| format!("connecting to {:?}", plan.endpoint))?;
         }
     }
     run.steer(&timer, Instant::now())?;
@@ -183,18 +168,10 @@ impl Run<'_> {
             if now >= self.end && (in_flight == 0 || now >= self.end + DRAIN) {
                 return Ok(());
             }
-            let wake = if now >= self.end {
-                self.end + DRAIN
-            } else {
-                next
-            };
+            let wake = if now >= self.end { self.end + DRAIN } else { next };
             arm(timer, wake.saturating_duration_since(now))?;
             events.clear();
-            match epoll::wait(
-                &self.poll,
-                rustix::buffer::spare_capacity(&mut events),
-                None,
-            ) {
+            match epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
                 Err(error) => return Err(error).context("waiting for answers"),
             }
@@ -225,12 +202,7 @@ impl Run<'_> {
                 stream.into()
             }
         };
-        epoll::add(
-            &self.poll,
-            &socket,
-            epoll::EventData::new_u64(index as u64),
-            epoll::EventFlags::IN,
-        )?;
+        epoll::add(&self.poll, &socket, epoll::EventData::new_u64(index as u64), epoll::EventFlags::IN)?;
         let connection = &mut self.connections[index];
         connection.received.clear();
         connection.socket = Some(socket);
@@ -274,18 +246,9 @@ impl Run<'_> {
     }
 
     fn want_write(&mut self, index: usize, wanted: bool) {
-        let flags = if wanted {
-            epoll::EventFlags::IN | epoll::EventFlags::OUT
-        } else {
-            epoll::EventFlags::IN
-        };
+        let flags = if wanted { epoll::EventFlags::IN | epoll::EventFlags::OUT } else { epoll::EventFlags::IN };
         if let Some(socket) = &self.connections[index].socket
-            && let Err(error) = epoll::modify(
-                &self.poll,
-                socket,
-                epoll::EventData::new_u64(index as u64),
-                flags,
-            )
+            && let Err(error) = epoll::modify(&self.poll, socket, epoll::EventData::new_u64(index as u64), flags)
         {
             self.failed(index, &format!("polling: {error}"));
         }
@@ -293,11 +256,7 @@ impl Run<'_> {
 
     /// A connection can be read or written.
     fn ready(&mut self, index: usize) {
-        if self
-            .connections
-            .get(index)
-            .is_none_or(|connection| connection.socket.is_none())
-        {
+        if self.connections.get(index).is_none_or(|connection| connection.socket.is_none()) {
             return;
         }
         let sent = self.connections[index].sent;
@@ -346,19 +305,13 @@ impl Run<'_> {
         if !(200..300).contains(&message.status) {
             self.outcome.errors += 1;
             self.outcome.first_error.get_or_insert_with(|| {
-                format!(
-                    "status {}: {}",
-                    message.status,
-                    String::from_utf8_lossy(&message.body)
-                )
+                format!("status {}: {}", message.status, String::from_utf8_lossy(&message.body))
             });
             return;
         }
         self.measured_answers += 1;
         self.last_answer = now;
-        self.outcome
-            .latencies
-            .saturating_record(nanoseconds(now - due));
+        self.outcome.latencies.saturating_record(nanoseconds(now - due));
     }
 
     /// Gives up on the request of a connection, and on the connection.
@@ -370,9 +323,7 @@ impl Run<'_> {
             self.idle.push_back(index);
             if due >= self.measure_from {
                 self.outcome.errors += 1;
-                self.outcome
-                    .first_error
-                    .get_or_insert_with(|| why.to_owned());
+                self.outcome.first_error.get_or_insert_with(|| why.to_owned());
             }
         }
     }
@@ -381,9 +332,9 @@ impl Run<'_> {
         let unanswered = self.connections.len() - self.idle.len() + self.backlog.len();
         if unanswered > 0 {
             self.outcome.errors += unanswered as u64;
-            self.outcome.first_error.get_or_insert_with(|| {
-                format!("{unanswered} requests not answered {DRAIN:?} after the end")
-            });
+            self.outcome
+                .first_error
+                .get_or_insert_with(|| format!("{unanswered} requests not answered {DRAIN:?} after the end"));
         }
         let span = self.last_answer.max(self.end) - self.measure_from;
         self.outcome.per_second = self.measured_answers as f64 / span.as_secs_f64();
@@ -393,20 +344,13 @@ impl Run<'_> {
 
 /// Sets the one-shot timer; zero would disarm it, so it rings at least a nanosecond from now.
 fn arm(timer: &OwnedFd, after: Duration) -> Result<()> {
-    let zero = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
     let value = Timespec {
         tv_sec: i64::try_from(after.as_secs()).context("timer beyond the calendar")?,
         tv_nsec: i64::from(after.subsec_nanos()).max(1),
     };
-    let setting = Itimerspec {
-        it_interval: zero,
-        it_value: value,
-    };
-    rustix::time::timerfd_settime(timer, TimerfdTimerFlags::empty(), &setting)
-        .context("setting the timer")?;
+    let setting = Itimerspec { it_interval: zero, it_value: value };
+    rustix::time::timerfd_settime(timer, TimerfdTimerFlags::empty(), &setting).context("setting the timer")?;
     Ok(())
 }
 

@@ -48,19 +48,9 @@ fn a_stall_counts_for_every_request_it_delayed() {
     // A driver with coordinated omission would see one slow request; about 20 were due meanwhile.
     let stall = Duration::from_millis(200);
     let address = server(10, stall, b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
-    let outcome = drive(&plan(
-        address,
-        Pace::Rated(100.0),
-        1,
-        Duration::from_millis(500),
-    ))
-    .unwrap();
+    let outcome = drive(&plan(address, Pace::Rated(100.0), 1, Duration::from_millis(500))).unwrap();
     assert_eq!(outcome.errors, 0, "{:?}", outcome.first_error);
-    assert_eq!(
-        outcome.latencies.len(),
-        50,
-        "every due request is answered and recorded once"
-    );
+    assert_eq!(outcome.latencies.len(), 50, "every due request is answered and recorded once");
     let slow = outcome.latencies.count_between(50_000_000, u64::MAX / 2);
     assert!(slow >= 10, "only {slow} requests show the stall");
     assert!(outcome.latencies.max() >= nanoseconds(stall) * 9 / 10);
@@ -69,11 +59,7 @@ fn a_stall_counts_for_every_request_it_delayed() {
 
 #[test]
 fn closed_loop_keeps_one_request_on_each_connection() {
-    let address = server(
-        usize::MAX,
-        Duration::ZERO,
-        b"HTTP/1.1 204 No Content\r\n\r\n",
-    );
+    let address = server(usize::MAX, Duration::ZERO, b"HTTP/1.1 204 No Content\r\n\r\n");
     let outcome = drive(&plan(address, Pace::Closed, 1, Duration::from_millis(200))).unwrap();
     assert_eq!(outcome.errors, 0, "{:?}", outcome.first_error);
     assert!(outcome.answers > 20);
@@ -84,13 +70,7 @@ fn closed_loop_keeps_one_request_on_each_connection() {
 fn refusals_are_errors_with_their_text_and_not_latencies() {
     let answer = b"HTTP/1.1 500 Oops\r\ncontent-length: 4\r\n\r\nnope";
     let address = server(usize::MAX, Duration::ZERO, answer);
-    let outcome = drive(&plan(
-        address,
-        Pace::Rated(50.0),
-        1,
-        Duration::from_millis(100),
-    ))
-    .unwrap();
+    let outcome = drive(&plan(address, Pace::Rated(50.0), 1, Duration::from_millis(100))).unwrap();
     assert_eq!(outcome.latencies.len(), 0);
     assert_eq!(outcome.errors, 5);
     assert_eq!(outcome.first_error.as_deref(), Some("status 500: nope"));
@@ -104,8 +84,5 @@ fn nobody_listening_is_said_at_once() {
     let Err(error) = drive(&plan(address, Pace::Closed, 1, Duration::from_millis(10))) else {
         panic!("connected to nobody");
     };
-    assert!(
-        format!("{error:#}").contains(&address.to_string()),
-        "{error:#}"
-    );
+    assert!(format!("{error:#}").contains(&address.to_string()), "{error:#}");
 }

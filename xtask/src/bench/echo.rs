@@ -41,12 +41,7 @@ pub(crate) fn run() -> Result<()> {
 
 fn serve(listener: &TcpListener) -> Result<()> {
     let poll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    epoll::add(
-        &poll,
-        listener,
-        epoll::EventData::new_u64(LISTENER),
-        epoll::EventFlags::IN,
-    )?;
+    epoll::add(&poll, listener, epoll::EventData::new_u64(LISTENER), epoll::EventFlags::IN)?;
     let mut clients: Vec<Option<Client>> = Vec::new();
     let mut events = Vec::with_capacity(64);
     loop {
@@ -61,26 +56,13 @@ fn serve(listener: &TcpListener) -> Result<()> {
                 while let Ok((stream, _)) = listener.accept() {
                     stream.set_nonblocking(true)?;
                     stream.set_nodelay(true)?;
-                    let slot = clients
-                        .iter()
-                        .position(Option::is_none)
-                        .unwrap_or(clients.len());
+                    let slot = clients.iter().position(Option::is_none).unwrap_or(clients.len());
                     if slot == clients.len() {
                         clients.push(None);
                     }
                     let socket: OwnedFd = stream.into();
-                    epoll::add(
-                        &poll,
-                        &socket,
-                        epoll::EventData::new_u64(slot as u64),
-                        epoll::EventFlags::IN,
-                    )?;
-                    clients[slot] = Some(Client {
-                        socket,
-                        received: Vec::new(),
-                        unsent: Vec::new(),
-                        closing: false,
-                    });
+                    epoll::add(&poll, &socket, epoll::EventData::new_u64(slot as u64), epoll::EventFlags::IN)?;
+                    clients[slot] = Some(Client { socket, received: Vec::new(), unsent: Vec::new(), closing: false });
                 }
                 continue;
             }
@@ -114,18 +96,10 @@ impl Client {
                 Parsed::Broken(_) => return false,
                 Parsed::Complete(message) => {
                     let head = &self.received[..message.head_bytes];
-                    let known = !head
-                        .split(|byte| *byte == b' ')
-                        .nth(1)
-                        .unwrap_or_default()
-                        .starts_with(b"/dapr/");
+                    let known = !head.split(|byte| *byte == b' ').nth(1).unwrap_or_default().starts_with(b"/dapr/");
                     let status = if known { "200 OK" } else { "404 Not Found" };
                     let body: &[u8] = if known { &message.body } else { b"" };
-                    let end = if message.close {
-                        "connection: close\r\n"
-                    } else {
-                        ""
-                    };
+                    let end = if message.close { "connection: close\r\n" } else { "" };
                     let length = body.len();
                     self.unsent.extend_from_slice(
                         format!("HTTP/1.1 {status}\r\ncontent-type: application/octet-stream\r\ncontent-length: {length}\r\n{end}\r\n")

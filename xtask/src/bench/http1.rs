@@ -81,13 +81,7 @@ pub(crate) fn parse(buffer: &[u8], response: bool) -> Parsed {
             Err(why) => return Parsed::Broken(why),
         },
     };
-    Parsed::Complete(Message {
-        status,
-        head_bytes,
-        wire_bytes: head_bytes + used,
-        body,
-        close,
-    })
+    Parsed::Complete(Message { status, head_bytes, wire_bytes: head_bytes + used, body, close })
 }
 
 /// Reads a chunked body: the data and the bytes it took, `None` when it is not complete.
@@ -122,9 +116,7 @@ fn unchunk(mut rest: &[u8]) -> Result<Option<(Vec<u8>, usize)>, &'static str> {
 
 /// Position of `needle` in `haystack`.
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack
-        .windows(needle.len())
-        .position(|window| window == needle)
+    haystack.windows(needle.len()).position(|window| window == needle)
 }
 
 #[cfg(test)]
@@ -142,10 +134,7 @@ mod tests {
     fn response_with_length_leaves_the_next_one_alone() {
         let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 204";
         let message = complete(parse(bytes, true));
-        assert_eq!(
-            (message.status, message.wire_bytes),
-            (200, bytes.len() - 12)
-        );
+        assert_eq!((message.status, message.wire_bytes), (200, bytes.len() - 12));
         assert_eq!(message.body, b"abc");
     }
 
@@ -162,23 +151,14 @@ mod tests {
 
     #[test]
     fn no_content_needs_no_length_but_ok_does() {
-        let message = complete(parse(
-            b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n",
-            true,
-        ));
+        let message = complete(parse(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n", true));
         assert!(message.close);
-        assert!(matches!(
-            parse(b"HTTP/1.1 200 OK\r\n\r\n", true),
-            Parsed::Broken(_)
-        ));
+        assert!(matches!(parse(b"HTTP/1.1 200 OK\r\n\r\n", true), Parsed::Broken(_)));
     }
 
     #[test]
     fn nonsense_is_broken_not_awaited() {
-        assert!(matches!(
-            parse(b"HTTP/1.1 abc\r\n\r\n", true),
-            Parsed::Broken(_)
-        ));
+        assert!(matches!(parse(b"HTTP/1.1 abc\r\n\r\n", true), Parsed::Broken(_)));
         let chunk = b"POST / HTTP/1.1\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n";
         assert!(matches!(parse(chunk, false), Parsed::Broken(_)));
     }

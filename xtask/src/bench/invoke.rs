@@ -6,10 +6,7 @@ use anyhow::{Result, bail};
 
 use super::measure;
 use super::options::Options;
-use super::paths::{
-    MeasuredPath, Names, PairForm, Sidecar, haproxy, local, nginx, original_pair, pair, payload,
-    post,
-};
+use super::paths::{MeasuredPath, Names, PairForm, Sidecar, haproxy, local, nginx, original_pair, pair, payload, post};
 use super::process::Process;
 use super::tenants::{Notify, Route, tenants};
 
@@ -59,26 +56,12 @@ fn start(id: &str, title: &str, app: u16, directory: &Path) -> Result<MeasuredPa
         "haproxy" => haproxy(app, directory),
         "D" => pair(id, title, &ours()?, PairForm::Header, names, app, directory),
         "F" => pair(id, title, &ours()?, PairForm::Path, names, app, directory),
-        "H" => pair(
-            id,
-            title,
-            &ours()?,
-            PairForm::UnixSocket,
-            names,
-            app,
-            directory,
-        ),
+        "H" => pair(id, title, &ours()?, PairForm::UnixSocket, names, app, directory),
         "I" => pair(id, title, &ours()?, PairForm::Traced, names, app, directory),
         "K" => original_pair(id, title, app, directory),
         "C" => tenants(id, title, Route::Direct, Notify::Async, directory),
         "C-sync" => tenants(id, title, Route::Direct, Notify::Sync, directory),
-        "E" => tenants(
-            id,
-            title,
-            Route::Sidecars(ours()?),
-            Notify::Async,
-            directory,
-        ),
+        "E" => tenants(id, title, Route::Sidecars(ours()?), Notify::Async, directory),
         "E-sync" => tenants(id, title, Route::Sidecars(ours()?), Notify::Sync, directory),
         "G" => bail!("the load driver speaks HTTP/1.1 only; the gRPC proxy has tests, no bench yet"),
         "J" => bail!("not built yet: mTLS needs the sentry service"),

@@ -14,19 +14,8 @@ use super::paths::{MeasuredPath, Sidecar, SidecarSettings, await_answer, local, 
 /// # Errors
 /// When neither sidecar can be started.
 pub(crate) fn publish(options: &Options, directory: &Path) -> Result<()> {
-    let request = post(
-        "/v1.0/publish/bench/topic",
-        &["content-type: application/json"],
-        &payload(),
-    );
-    both(
-        "publish",
-        options,
-        directory,
-        "pubsub.in-memory",
-        None,
-        &request,
-    )
+    let request = post("/v1.0/publish/bench/topic", &["content-type: application/json"], &payload());
+    both("publish", options, directory, "pubsub.in-memory", None, &request)
 }
 
 /// `GET /v1.0/state/<in-memory store>/key`, the value being 1 KiB.
@@ -41,14 +30,7 @@ pub(crate) fn state(options: &Options, directory: &Path) -> Result<()> {
         format!(r#"[{{"key":"key","value":{value}}}]"#).as_bytes(),
     );
     let request = b"GET /v1.0/state/bench/key HTTP/1.1\r\nhost: localhost\r\n\r\n";
-    both(
-        "state",
-        options,
-        directory,
-        "state.in-memory",
-        Some(&save),
-        request,
-    )
+    both("state", options, directory, "state.in-memory", Some(&save), request)
 }
 
 fn both(
@@ -61,16 +43,10 @@ fn both(
 ) -> Result<()> {
     let resources = directory.join("resources");
     fs::create_dir_all(&resources)?;
-    fs::write(
-        resources.join("bench.yaml"),
-        component_yaml("bench", component),
-    )?;
+    fs::write(resources.join("bench.yaml"), component_yaml("bench", component))?;
     let mut paths = Vec::new();
     let mut skipped = Vec::new();
-    for (id, title, sidecar) in [
-        ("ours", "Pillion", Sidecar::ours()),
-        ("original", "daprd", Sidecar::original()),
-    ] {
+    for (id, title, sidecar) in [("ours", "Pillion", Sidecar::ours()), ("original", "daprd", Sidecar::original())] {
         if !options.wants(id) {
             continue;
         }
@@ -78,11 +54,8 @@ fn both(
             let directory = directory.join(id);
             fs::create_dir_all(&directory)?;
             let app_id = format!("bench-{name}-{id}");
-            let settings = SidecarSettings {
-                app_id: &app_id,
-                resources: Some(&resources),
-                ..SidecarSettings::default()
-            };
+            let settings =
+                SidecarSettings { app_id: &app_id, resources: Some(&resources), ..SidecarSettings::default() };
             let (process, port) = sidecar.start_ready("sidecar", &settings, &directory)?;
             let mut processes = vec![process];
             for request in prepare.into_iter().chain([request]) {

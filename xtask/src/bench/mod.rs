@@ -60,22 +60,14 @@ fn measure(
         bail!("nothing to measure");
     }
     std::thread::sleep(options.settle); // let start-up work end before memory is read
-    let memory = |path: &MeasuredPath| {
-        path.processes
-            .iter()
-            .map(|process| resident_kib(process.id()))
-            .collect::<Vec<_>>()
-    };
+    let memory =
+        |path: &MeasuredPath| path.processes.iter().map(|process| resident_kib(process.id())).collect::<Vec<_>>();
     let mut rows: Vec<Row> = paths
         .iter()
         .map(|path| Row {
             id: path.id.clone(),
             title: path.title.clone(),
-            roles: path
-                .processes
-                .iter()
-                .map(|process| process.role.clone())
-                .collect(),
+            roles: path.processes.iter().map(|process| process.role.clone()).collect(),
             rated: Vec::new(),
             closed: Vec::new(),
             idle_kib: memory(path),
@@ -96,11 +88,7 @@ fn measure(
                     sample.per_second,
                     sample.cpu_us,
                     sample.errors,
-                    sample
-                        .first_error
-                        .as_ref()
-                        .map(|text| format!(" ({text})"))
-                        .unwrap_or_default()
+                    sample.first_error.as_ref().map(|text| format!(" ({text})")).unwrap_or_default()
                 );
                 match pace {
                     Pace::Rated(_) => rows[at].rated.push(sample),
@@ -112,13 +100,7 @@ fn measure(
     for (row, path) in rows.iter_mut().zip(paths) {
         row.loaded_kib = memory(path);
     }
-    let report = Report {
-        name,
-        rate: options.rate,
-        connections: options.connections,
-        rows,
-        skipped,
-    };
+    let report = Report { name, rate: options.rate, connections: options.connections, rows, skipped };
     println!("{}", report.text());
     if let Some(path) = &options.json {
         write_json(path, &report.json())?;
@@ -127,12 +109,7 @@ fn measure(
 }
 
 /// One run of one path with the CPU time each process spent on it.
-fn measure_once(
-    path: &MeasuredPath,
-    app: Option<&Process>,
-    options: &Options,
-    pace: Pace,
-) -> Result<Sample> {
+fn measure_once(path: &MeasuredPath, app: Option<&Process>, options: &Options, pace: Pace) -> Result<Sample> {
     let plan = Plan {
         endpoint: path.endpoint.clone(),
         request: path.request.clone(),
@@ -144,10 +121,7 @@ fn measure_once(
     };
     let read = || -> (Vec<CpuTime>, Option<CpuTime>, CpuTime) {
         (
-            path.processes
-                .iter()
-                .map(|process| CpuTime::read(process.id()))
-                .collect(),
+            path.processes.iter().map(|process| CpuTime::read(process.id())).collect(),
             app.map(|app| CpuTime::read(app.id())),
             CpuTime::read(std::process::id()),
         )
@@ -155,21 +129,7 @@ fn measure_once(
     let before = read();
     let outcome = drive(&plan)?;
     let after = read();
-    let processes: Vec<_> = after
-        .0
-        .iter()
-        .zip(&before.0)
-        .map(|(after, before)| after.since(before))
-        .collect();
-    let app = after
-        .1
-        .zip(before.1)
-        .map(|(after, before)| after.since(&before))
-        .unwrap_or_default();
-    Ok(Sample::new(
-        &outcome,
-        &processes,
-        app,
-        after.2.since(&before.2),
-    ))
+    let processes: Vec<_> = after.0.iter().zip(&before.0).map(|(after, before)| after.since(before)).collect();
+    let app = after.1.zip(before.1).map(|(after, before)| after.since(&before)).unwrap_or_default();
+    Ok(Sample::new(&outcome, &processes, app, after.2.since(&before.2)))
 }

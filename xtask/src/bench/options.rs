@@ -58,13 +58,10 @@ impl Options {
         };
         let mut args = args.iter();
         while let Some(flag) = args.next() {
-            let value = args
-                .next()
-                .with_context(|| format!("{flag} needs a value\n{USAGE}"))?;
+            let value = args.next().with_context(|| format!("{flag} needs a value\n{USAGE}"))?;
             let number = || -> Result<f64> {
-                let number: f64 = value
-                    .parse()
-                    .with_context(|| format!("{flag} {value:?} is not a number\n{USAGE}"))?;
+                let number: f64 =
+                    value.parse().with_context(|| format!("{flag} {value:?} is not a number\n{USAGE}"))?;
                 if !number.is_finite() || number <= 0.0 {
                     bail!("{flag} {value:?} must be greater than 0\n{USAGE}");
                 }
@@ -78,12 +75,7 @@ impl Options {
                     options.rounds_given = true;
                 }
                 "--conns" => options.connections = number()? as usize,
-                "--variants" => {
-                    options.variants = value
-                        .split(',')
-                        .map(|id| id.trim().to_lowercase())
-                        .collect()
-                }
+                "--variants" => options.variants = value.split(',').map(|id| id.trim().to_lowercase()).collect(),
                 "--json" => options.json = Some(PathBuf::from(value)),
                 "--mode" => {
                     (options.rated, options.closed) = match value.as_str() {
@@ -110,10 +102,7 @@ impl Options {
     /// The paces of each round.
     pub(crate) fn paces(&self) -> Vec<Pace> {
         let rated = self.rated.then_some(Pace::Rated(self.rate));
-        rated
-            .into_iter()
-            .chain(self.closed.then_some(Pace::Closed))
-            .collect()
+        rated.into_iter().chain(self.closed.then_some(Pace::Closed)).collect()
     }
 }
 
@@ -122,23 +111,13 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Result<Options> {
-        Options::parse(
-            &text
-                .split_whitespace()
-                .map(str::to_owned)
-                .collect::<Vec<_>>(),
-        )
+        Options::parse(&text.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     }
 
     #[test]
     fn flags_are_read() {
-        let options =
-            parse("--rate 200 --duration 0.5 --rounds 3 --conns 4 --variants A,nginx --mode rated")
-                .unwrap();
-        assert_eq!(
-            (options.rate, options.rounds, options.connections),
-            (200.0, 3, 4)
-        );
+        let options = parse("--rate 200 --duration 0.5 --rounds 3 --conns 4 --variants A,nginx --mode rated").unwrap();
+        assert_eq!((options.rate, options.rounds, options.connections), (200.0, 3, 4));
         assert!(options.wants("a") && options.wants("nginx") && !options.wants("D"));
         assert_eq!(options.paces(), [Pace::Rated(200.0)]);
     }

@@ -33,10 +33,7 @@ pub(crate) struct MeasuredPath {
 
 /// A POST of `body` to `path`; `headers` are whole lines without line ends.
 pub(crate) fn post(path: &str, headers: &[&str], body: &[u8]) -> Vec<u8> {
-    let mut request = format!(
-        "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n",
-        body.len()
-    );
+    let mut request = format!("POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-length: {}\r\n", body.len());
     for header in headers {
         request.push_str(header);
         request.push_str("\r\n");
@@ -89,15 +86,9 @@ impl Sidecar {
             None => built("pillion")?,
         };
         if !program.exists() {
-            bail!(
-                "{} is not there: run `cargo build --release -p pillion` or set PILLION_BIN",
-                program.display()
-            );
+            bail!("{} is not there: run `cargo build --release -p pillion` or set PILLION_BIN", program.display());
         }
-        Ok(Self {
-            program,
-            role: &["daprd"],
-        })
+        Ok(Self { program, role: &["daprd"] })
     }
 
     /// The original, from `PEER_DAPRD`.
@@ -105,8 +96,7 @@ impl Sidecar {
     /// # Errors
     /// When the variable is not set or names no file.
     pub(crate) fn original() -> Result<Self> {
-        let program =
-            PathBuf::from(std::env::var_os("PEER_DAPRD").context("PEER_DAPRD is not set")?);
+        let program = PathBuf::from(std::env::var_os("PEER_DAPRD").context("PEER_DAPRD is not set")?);
         if !program.exists() {
             bail!("PEER_DAPRD names {}, which is not there", program.display());
         }
@@ -117,29 +107,13 @@ impl Sidecar {
     ///
     /// # Errors
     /// When it cannot be started.
-    pub(crate) fn start(
-        &self,
-        role: &str,
-        settings: &SidecarSettings<'_>,
-        directory: &Path,
-    ) -> Result<(Process, u16)> {
+    pub(crate) fn start(&self, role: &str, settings: &SidecarSettings<'_>, directory: &Path) -> Result<(Process, u16)> {
         let http_port = settings.http_port.map_or_else(free_port, Ok)?;
         let mut command = Command::new(&self.program);
         command.args(self.role).current_dir(directory);
-        command.args([
-            "--app-id",
-            settings.app_id,
-            "--dapr-listen-addresses",
-            "127.0.0.1",
-            "--log-level",
-            "warn",
-        ]);
+        command.args(["--app-id", settings.app_id, "--dapr-listen-addresses", "127.0.0.1", "--log-level", "warn"]);
         command.args(["--dapr-http-port", &http_port.to_string()]);
-        for flag in [
-            "--dapr-grpc-port",
-            "--dapr-internal-grpc-port",
-            "--metrics-port",
-        ] {
+        for flag in ["--dapr-grpc-port", "--dapr-internal-grpc-port", "--metrics-port"] {
             command.args([flag, &free_port()?.to_string()]);
         }
         if let Some(port) = settings.app_port {
@@ -182,13 +156,8 @@ impl Sidecar {
 pub(crate) fn built(name: &str) -> Result<PathBuf> {
     let here = std::env::current_exe()?;
     let profile = here.parent().context("this program has no directory")?;
-    let release = profile
-        .parent()
-        .map(|target| target.join("release").join(name));
-    let found = release
-        .into_iter()
-        .chain([profile.join(name)])
-        .find(|path| path.exists());
+    let release = profile.parent().map(|target| target.join("release").join(name));
+    let found = release.into_iter().chain([profile.join(name)]).find(|path| path.exists());
     found.with_context(|| format!("{name} is not built: run `cargo build --release --bin {name}`"))
 }
 
@@ -218,12 +187,7 @@ pub(crate) enum Names {
 ///
 /// # Errors
 /// When neither way works; tells both reasons.
-pub(crate) fn original_pair(
-    id: &str,
-    title: &str,
-    app: u16,
-    directory: &Path,
-) -> Result<MeasuredPath> {
+pub(crate) fn original_pair(id: &str, title: &str, app: u16, directory: &Path) -> Result<MeasuredPath> {
     let sidecar = Sidecar::original()?;
     let form = PairForm::Header;
     pair(id, title, &sidecar, form, Names::Sqlite, app, directory).or_else(|sqlite| {
@@ -248,10 +212,7 @@ pub(crate) fn pair(
     let directory = directory.join(id);
     fs::create_dir_all(&directory)?;
     let configuration = configuration(form, names, &directory)?;
-    let (caller_id, callee_id) = (
-        format!("caller-{}", id.to_lowercase()),
-        format!("callee-{}", id.to_lowercase()),
-    );
+    let (caller_id, callee_id) = (format!("caller-{}", id.to_lowercase()), format!("callee-{}", id.to_lowercase()));
     let callee = SidecarSettings {
         app_id: &callee_id,
         app_port: Some(app),
@@ -259,10 +220,7 @@ pub(crate) fn pair(
         ..SidecarSettings::default()
     };
     let (callee_process, _) = sidecar.start_ready("sidecar of the callee", &callee, &directory)?;
-    if callee_process
-        .log_end()
-        .contains("couldn't find name resolver")
-    {
+    if callee_process.log_end().contains("couldn't find name resolver") {
         bail!("the binary was built without the name resolver {names:?}");
     }
     let sockets = directory.join("sockets");
@@ -273,20 +231,13 @@ pub(crate) fn pair(
         ..SidecarSettings::default()
     };
     fs::create_dir_all(&sockets)?;
-    let (caller_process, port) =
-        sidecar.start_ready("sidecar of the caller", &caller, &directory)?;
+    let (caller_process, port) = sidecar.start_ready("sidecar of the caller", &caller, &directory)?;
     let header = format!("dapr-app-id: {callee_id}");
     let request = match form {
-        PairForm::Path => post(
-            &format!("/v1.0/invoke/{callee_id}/method/echo"),
-            &["content-type: application/json"],
-            &payload(),
-        ),
-        _ => post(
-            "/echo",
-            &["content-type: application/json", &header],
-            &payload(),
-        ),
+        PairForm::Path => {
+            post(&format!("/v1.0/invoke/{callee_id}/method/echo"), &["content-type: application/json"], &payload())
+        }
+        _ => post("/echo", &["content-type: application/json", &header], &payload()),
     };
     let mut processes = vec![caller_process, callee_process];
     let endpoint = if form == PairForm::UnixSocket {
@@ -297,14 +248,7 @@ pub(crate) fn pair(
         await_answer(port, &request, &mut processes)?;
         local(port)
     };
-    Ok(MeasuredPath {
-        id: id.to_owned(),
-        title: title.to_owned(),
-        endpoint,
-        request,
-        keep_alive: true,
-        processes,
-    })
+    Ok(MeasuredPath { id: id.to_owned(), title: title.to_owned(), endpoint, request, keep_alive: true, processes })
 }
 
 /// The Configuration file a pair needs, if any.
@@ -324,9 +268,7 @@ fn configuration(form: PairForm, names: Names, directory: &Path) -> Result<Optio
         return Ok(None);
     }
     let path = directory.join("config.yaml");
-    let text = format!(
-        "apiVersion: dapr.io/v1alpha1\nkind: Configuration\nmetadata:\n  name: bench\nspec:\n{spec}"
-    );
+    let text = format!("apiVersion: dapr.io/v1alpha1\nkind: Configuration\nmetadata:\n  name: bench\nspec:\n{spec}");
     fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
     Ok(Some(path))
 }
@@ -337,33 +279,27 @@ fn configuration(form: PairForm, names: Names, directory: &Path) -> Result<Optio
 /// When nginx is not installed or does not start.
 pub(crate) fn nginx(app: u16, directory: &Path) -> Result<MeasuredPath> {
     let program = installed(&["/usr/sbin/nginx", "/usr/local/sbin/nginx"], "nginx")?;
-    two_hops(
-        "nginx",
-        "two nginx hops",
-        app,
-        directory,
-        |port, upstream, directory| {
-            let file = directory.join("nginx.conf");
-            let place = directory.display();
-            let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
-                .iter()
-                .map(|kind| format!("  {kind}_temp_path {place}/{kind};\n"))
-                .collect();
-            fs::write(
-                &file,
-                format!(
-                    "daemon off;\nmaster_process off;\npid {place}/nginx.pid;\nerror_log stderr error;\n\
+    two_hops("nginx", "two nginx hops", app, directory, |port, upstream, directory| {
+        let file = directory.join("nginx.conf");
+        let place = directory.display();
+        let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+            .iter()
+            .map(|kind| format!("  {kind}_temp_path {place}/{kind};\n"))
+            .collect();
+        fs::write(
+            &file,
+            format!(
+                "daemon off;\nmaster_process off;\npid {place}/nginx.pid;\nerror_log stderr error;\n\
                  events {{ worker_connections 1024; }}\nhttp {{\n  access_log off;\n  keepalive_requests 100000000;\n{temporary}\
                  \x20 upstream next {{ server 127.0.0.1:{upstream}; keepalive 64; keepalive_requests 100000000; }}\n\
                  \x20 server {{\n    listen 127.0.0.1:{port};\n    location / {{\n      proxy_pass http://next;\n\
                  \x20     proxy_http_version 1.1;\n      proxy_set_header Connection \"\";\n    }}\n  }}\n}}\n"
-                ),
-            )?;
-            let mut command = Command::new(&program);
-            command.arg("-p").arg(directory).arg("-c").arg(&file);
-            Ok(command)
-        },
-    )
+            ),
+        )?;
+        let mut command = Command::new(&program);
+        command.arg("-p").arg(directory).arg("-c").arg(&file);
+        Ok(command)
+    })
 }
 
 /// Two haproxy processes, one behind the other.
@@ -372,26 +308,20 @@ pub(crate) fn nginx(app: u16, directory: &Path) -> Result<MeasuredPath> {
 /// When haproxy is not installed or does not start.
 pub(crate) fn haproxy(app: u16, directory: &Path) -> Result<MeasuredPath> {
     let program = installed(&["/usr/sbin/haproxy", "/usr/local/sbin/haproxy"], "haproxy")?;
-    two_hops(
-        "haproxy",
-        "two haproxy hops",
-        app,
-        directory,
-        |port, upstream, directory| {
-            let file = directory.join("haproxy.cfg");
-            fs::write(
-                &file,
-                format!(
-                    "global\n  nbthread 1\n  maxconn 1024\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n\
+    two_hops("haproxy", "two haproxy hops", app, directory, |port, upstream, directory| {
+        let file = directory.join("haproxy.cfg");
+        fs::write(
+            &file,
+            format!(
+                "global\n  nbthread 1\n  maxconn 1024\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client 60s\n\
                  \x20 timeout server 60s\n  http-reuse always\nfrontend in\n  bind 127.0.0.1:{port}\n  default_backend next\n\
                  backend next\n  server app 127.0.0.1:{upstream}\n"
-                ),
-            )?;
-            let mut command = Command::new(&program);
-            command.arg("-f").arg(&file);
-            Ok(command)
-        },
-    )
+            ),
+        )?;
+        let mut command = Command::new(&program);
+        command.arg("-f").arg(&file);
+        Ok(command)
+    })
 }
 
 fn installed(places: &[&str], package: &str) -> Result<PathBuf> {
@@ -413,11 +343,7 @@ fn two_hops(
         let directory = directory.join(format!("{id}-{hop}"));
         fs::create_dir_all(&directory)?;
         let port = free_port()?;
-        let process = Process::start(
-            &format!("{id} hop {hop}"),
-            command(port, upstream, &directory)?,
-            &directory,
-        )?;
+        let process = Process::start(&format!("{id} hop {hop}"), command(port, upstream, &directory)?, &directory)?;
         processes.insert(0, process);
         upstream = port;
     }
@@ -445,19 +371,12 @@ pub(crate) fn await_answer(port: u16, request: &[u8], processes: &mut [Process])
         }
         let last = match exchange(port, request) {
             Ok(message) if (200..300).contains(&message.status) => return Ok(()),
-            Ok(message) => format!(
-                "status {}: {}",
-                message.status,
-                String::from_utf8_lossy(&message.body)
-            ),
+            Ok(message) => format!("status {}: {}", message.status, String::from_utf8_lossy(&message.body)),
             Err(error) => format!("{error:#}"),
         };
         if Instant::now() > deadline {
             let logs: Vec<String> = processes.iter().map(Process::log_end).collect();
-            bail!(
-                "no good answer in {READY:?}; the last was {last}\n{}",
-                logs.join("\n")
-            );
+            bail!("no good answer in {READY:?}; the last was {last}\n{}", logs.join("\n"));
         }
         std::thread::sleep(Duration::from_millis(20));
     }

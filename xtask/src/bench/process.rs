@@ -46,12 +46,7 @@ impl Process {
             .stderr(out)
             .spawn()
             .with_context(|| format!("starting {}", Path::new(command.get_program()).display()))?;
-        Ok(Self {
-            role: role.to_owned(),
-            child,
-            log,
-            started,
-        })
+        Ok(Self { role: role.to_owned(), child, log, started })
     }
 
     /// Starts this program again as the echo app and reads its port.
@@ -68,20 +63,9 @@ impl Process {
         let out = child.stdout.take().context("the echo app has no output")?;
         let mut line = String::new();
         BufReader::new(out).read_line(&mut line)?;
-        let port = line
-            .trim()
-            .parse()
-            .context("the echo app did not say its port")?;
+        let port = line.trim().parse().context("the echo app did not say its port")?;
         let log = directory.join("echo.log");
-        Ok((
-            Self {
-                role: role.to_owned(),
-                child,
-                log,
-                started: Instant::now(),
-            },
-            port,
-        ))
+        Ok((Self { role: role.to_owned(), child, log, started: Instant::now() }, port))
     }
 
     pub(crate) fn id(&self) -> u32 {
@@ -110,15 +94,8 @@ impl Process {
     ///
     /// # Errors
     /// When the process ends first or `limit` passes; with the end of its log.
-    pub(crate) fn await_status(
-        &mut self,
-        port: u16,
-        path: &str,
-        status: u16,
-        limit: Duration,
-    ) -> Result<()> {
-        let request =
-            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
+    pub(crate) fn await_status(&mut self, port: u16, path: &str, status: u16, limit: Duration) -> Result<()> {
+        let request = format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
         let mut last = "no connection".to_owned();
         let deadline = Instant::now() + limit;
         while Instant::now() < deadline {
@@ -130,20 +107,14 @@ impl Process {
             }
             std::thread::sleep(LOOK);
         }
-        bail!(
-            "{} did not answer {status} to GET {path} in {limit:?} ({last}):\n{}",
-            self.role,
-            self.log_end()
-        )
+        bail!("{} did not answer {status} to GET {path} in {limit:?} ({last}):\n{}", self.role, self.log_end())
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
         drop(self.child.stdin.take());
-        let process = i32::try_from(self.child.id())
-            .ok()
-            .and_then(rustix::process::Pid::from_raw);
+        let process = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
         if let Some(process) = process {
             let _ = rustix::process::kill_process(process, rustix::process::Signal::TERM); // may have ended
         }
@@ -188,10 +159,7 @@ pub(crate) fn exchange(port: u16, request: &[u8]) -> Result<Message> {
 /// # Errors
 /// When the system has none left.
 pub(crate) fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind("127.0.0.1:0")
-        .context("asking for a free port")?
-        .local_addr()?
-        .port())
+    Ok(TcpListener::bind("127.0.0.1:0").context("asking for a free port")?.local_addr()?.port())
 }
 
 /// CPU time a process has used so far.
@@ -206,37 +174,23 @@ impl CpuTime {
     /// Reads the counters of process `id`; zero when it is gone.
     pub(crate) fn read(id: u32) -> Self {
         let mut threads = HashMap::new();
-        for entry in fs::read_dir(format!("/proc/{id}/task"))
-            .into_iter()
-            .flatten()
-            .flatten()
-        {
+        for entry in fs::read_dir(format!("/proc/{id}/task")).into_iter().flatten().flatten() {
             let text = fs::read_to_string(entry.path().join("schedstat")).unwrap_or_default();
             if let Some(spent) = text.split(' ').next().and_then(|field| field.parse().ok()) {
                 threads.insert(entry.file_name().to_string_lossy().into_owned(), spent);
             }
         }
         let stat = fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
-        Self {
-            threads,
-            total: TICK * u32::try_from(stat_ticks(&stat)).unwrap_or(u32::MAX),
-        }
+        Self { threads, total: TICK * u32::try_from(stat_ticks(&stat)).unwrap_or(u32::MAX) }
     }
 
     /// CPU time since `before`: to the nanosecond where no thread ended meanwhile, else to the tick.
     pub(crate) fn since(&self, before: &Self) -> Duration {
-        if before
-            .threads
-            .keys()
-            .any(|id| !self.threads.contains_key(id))
-        {
+        if before.threads.keys().any(|id| !self.threads.contains_key(id)) {
             return self.total.saturating_sub(before.total);
         }
-        let spent = self
-            .threads
-            .iter()
-            .map(|(id, now)| now.saturating_sub(before.threads.get(id).copied().unwrap_or(0)))
-            .sum();
+        let spent =
+            self.threads.iter().map(|(id, now)| now.saturating_sub(before.threads.get(id).copied().unwrap_or(0))).sum();
         Duration::from_nanos(spent)
     }
 }
@@ -246,12 +200,7 @@ fn stat_ticks(stat: &str) -> u64 {
     let Some((_, after_name)) = stat.rsplit_once(')') else {
         return 0;
     };
-    after_name
-        .split_whitespace()
-        .skip(11)
-        .take(2)
-        .filter_map(|field| field.parse::<u64>().ok())
-        .sum()
+    after_name.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum()
 }
 
 /// Resident memory of process `id` in KiB; 0 when it is gone.
@@ -294,9 +243,7 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo port taken; exit 3"]);
         let mut process = Process::start("shell", command, directory.path()).unwrap();
-        let error = process
-            .await_status(1, "/", 200, Duration::from_secs(5))
-            .unwrap_err();
+        let error = process.await_status(1, "/", 200, Duration::from_secs(5)).unwrap_err();
         assert!(format!("{error:#}").contains("port taken"), "{error:#}");
     }
 }

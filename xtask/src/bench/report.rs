@@ -28,12 +28,7 @@ pub(crate) struct Sample {
 
 impl Sample {
     /// Reduces `outcome`; the CPU times are those spent during the run.
-    pub(crate) fn new(
-        outcome: &Outcome,
-        processes: &[Duration],
-        app: Duration,
-        driver: Duration,
-    ) -> Self {
+    pub(crate) fn new(outcome: &Outcome, processes: &[Duration], app: Duration, driver: Duration) -> Self {
         let each = |spent: Duration| spent.as_secs_f64() * 1e6 / (outcome.answers.max(1)) as f64;
         let quantile = |q: f64| outcome.latencies.value_at_quantile(q) as f64 / 1e3;
         Self {
@@ -52,24 +47,14 @@ impl Sample {
 /// Median of each number over the rounds; errors are summed, since one lost request matters.
 pub(crate) fn median(samples: &[Sample]) -> Sample {
     let of = |pick: &dyn Fn(&Sample) -> f64| middle(samples.iter().map(pick).collect());
-    let width = samples
-        .iter()
-        .map(|sample| sample.cpu_us.len())
-        .min()
-        .unwrap_or(0);
+    let width = samples.iter().map(|sample| sample.cpu_us.len()).min().unwrap_or(0);
     Sample {
         latency_us: [0, 1, 2, 3].map(|index| of(&|sample| sample.latency_us[index])),
         per_second: of(&|sample| sample.per_second),
         errors: samples.iter().map(|sample| sample.errors).sum(),
         first_error: samples.iter().find_map(|sample| sample.first_error.clone()),
-        in_flight_max: samples
-            .iter()
-            .map(|sample| sample.in_flight_max)
-            .max()
-            .unwrap_or(0),
-        cpu_us: (0..width)
-            .map(|index| of(&|sample| sample.cpu_us[index]))
-            .collect(),
+        in_flight_max: samples.iter().map(|sample| sample.in_flight_max).max().unwrap_or(0),
+        cpu_us: (0..width).map(|index| of(&|sample| sample.cpu_us[index])).collect(),
         app_cpu_us: of(&|sample| sample.app_cpu_us),
         driver_cpu_us: of(&|sample| sample.driver_cpu_us),
     }
@@ -115,9 +100,7 @@ impl Report {
     /// The tables as text.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
-        let direct = self
-            .row("A")
-            .map(|row| (median(&row.rated), median(&row.closed)));
+        let direct = self.row("A").map(|row| (median(&row.rated), median(&row.closed)));
         let _ = writeln!(
             text,
             "{} at {:.0} requests/s, {} connections (medians over rounds; added = minus direct)",
@@ -134,9 +117,7 @@ impl Report {
                 let d = rated.latency_us.map(|value| value / 1e3);
                 (p50 - d[0], p99 - d[2], p50 / d[0])
             });
-            let added = added.map_or("- | - | -".to_owned(), |(a, b, c)| {
-                format!("{a:.3} | {b:.3} | {c:.2}")
-            });
+            let added = added.map_or("- | - | -".to_owned(), |(a, b, c)| format!("{a:.3} | {b:.3} | {c:.2}"));
             let _ = writeln!(
                 text,
                 "| {} {} | {p50:.3} | {p90:.3} | {p99:.3} | {p999:.3} | {added} | {} | {:.0} | {:.0} | {} |",
@@ -155,16 +136,10 @@ impl Report {
         );
         for row in self.rows.iter().filter(|row| !row.closed.is_empty()) {
             let sample = median(&row.closed);
-            let ratio = direct.as_ref().map_or("-".to_owned(), |(_, closed)| {
-                format!("{:.2}", sample.per_second / closed.per_second)
-            });
-            let mebibytes = |kib: &[u64]| {
-                list1(
-                    &kib.iter()
-                        .map(|kib| *kib as f64 / 1024.0)
-                        .collect::<Vec<_>>(),
-                )
-            };
+            let ratio = direct
+                .as_ref()
+                .map_or("-".to_owned(), |(_, closed)| format!("{:.2}", sample.per_second / closed.per_second));
+            let mebibytes = |kib: &[u64]| list1(&kib.iter().map(|kib| *kib as f64 / 1024.0).collect::<Vec<_>>());
             let _ = writeln!(
                 text,
                 "| {} {} | {:.0} | {ratio} | {:.3} | {:.3} | {} | {:.0} | {:.0} | {} | {} | {} |",
@@ -203,15 +178,11 @@ impl Report {
         let (rated, closed) = (median(&ours.rated), median(&ours.closed));
         let direct = self.row("A").map(|row| median(&row.rated));
         let mut lines = vec![String::new()];
-        for peer in ["nginx", "haproxy", "K", "original"]
-            .iter()
-            .filter_map(|id| self.row(id))
-        {
+        for peer in ["nginx", "haproxy", "K", "original"].iter().filter_map(|id| self.row(id)) {
             let (peer_rated, peer_closed) = (median(&peer.rated), median(&peer.closed));
             let mut line = format!("{} / {} {}:", ours.id, peer.id, peer.title);
             if let Some(direct) = &direct {
-                let added =
-                    |sample: &Sample, at: usize| sample.latency_us[at] - direct.latency_us[at];
+                let added = |sample: &Sample, at: usize| sample.latency_us[at] - direct.latency_us[at];
                 let _ = write!(
                     line,
                     " added p50 {:.2}, added p99 {:.2},",
@@ -261,23 +232,15 @@ impl Report {
                 })
             })
             .collect();
-        let skipped: Vec<Value> = self
-            .skipped
-            .iter()
-            .map(|(id, reason)| json!({ "id": id, "reason": reason }))
-            .collect();
+        let skipped: Vec<Value> =
+            self.skipped.iter().map(|(id, reason)| json!({ "id": id, "reason": reason })).collect();
         json!({ "bench": self.name, "rate": self.rate, "connections": self.connections, "machine": machine(), "paths": rows, "skipped": skipped })
     }
 }
 
 /// Kernel and processors, so that two files can be compared honestly.
 fn machine() -> Value {
-    let read = |path: &str| {
-        std::fs::read_to_string(path)
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
-    };
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
     json!({ "kernel": read("/proc/sys/kernel/osrelease"), "processors": processors, "load_average": read("/proc/loadavg") })
 }
@@ -295,11 +258,7 @@ fn list(values: &[f64]) -> String {
     if values.is_empty() {
         "-".to_owned()
     } else {
-        values
-            .iter()
-            .map(|value| format!("{value:.0}"))
-            .collect::<Vec<_>>()
-            .join(" + ")
+        values.iter().map(|value| format!("{value:.0}")).collect::<Vec<_>>().join(" + ")
     }
 }
 
@@ -307,22 +266,14 @@ fn list1(values: &[f64]) -> String {
     if values.is_empty() {
         "-".to_owned()
     } else {
-        values
-            .iter()
-            .map(|value| format!("{value:.1}"))
-            .collect::<Vec<_>>()
-            .join(" + ")
+        values.iter().map(|value| format!("{value:.1}")).collect::<Vec<_>>().join(" + ")
     }
 }
 
 fn errors(sample: &Sample) -> String {
     match &sample.first_error {
         None => sample.errors.to_string(),
-        Some(text) => format!(
-            "{} ({})",
-            sample.errors,
-            text.chars().take(60).collect::<String>().replace('|', "/")
-        ),
+        Some(text) => format!("{} ({})", sample.errors, text.chars().take(60).collect::<String>().replace('|', "/")),
     }
 }
 
@@ -379,9 +330,6 @@ mod tests {
         assert!(text.contains("added p50 2.00"), "{text}");
         assert!(text.contains("requests/s 1.50"), "{text}");
         assert!(text.contains("skipped J: no sentry yet"), "{text}");
-        assert_eq!(
-            report.json()["paths"][1]["rated"]["median"]["latency_us"]["p50"],
-            300.0
-        );
+        assert_eq!(report.json()["paths"][1]["rated"]["median"]["latency_us"]["p50"], 300.0);
     }
 }

@@ -15,11 +15,8 @@ use super::process::{Process, exchange, resident_kib};
 use super::report::{middle, write_json};
 
 /// Component types both sidecars have and that need no server.
-const COMPONENTS: [(&str, &str); 3] = [
-    ("store", "state.in-memory"),
-    ("store-2", "state.in-memory"),
-    ("broker", "pubsub.in-memory"),
-];
+const COMPONENTS: [(&str, &str); 3] =
+    [("store", "state.in-memory"), ("store-2", "state.in-memory"), ("broker", "pubsub.in-memory")];
 /// Time between two looks at healthz; the resolution of the figure.
 const LOOK: Duration = Duration::from_micros(200);
 
@@ -30,18 +27,12 @@ const LOOK: Duration = Duration::from_micros(200);
 pub(crate) fn run(options: &Options, directory: &Path) -> Result<()> {
     let resources = directory.join("resources");
     write_components(&resources, directory)?;
-    let rounds = if options.rounds_given {
-        options.rounds
-    } else {
-        20
-    };
+    let rounds = if options.rounds_given { options.rounds } else { 20 };
     let mut results = serde_json::Map::new();
     let mut sidecars = Vec::new();
     for (id, sidecar) in [("ours", Sidecar::ours()), ("original", Sidecar::original())] {
         match sidecar {
-            Ok(sidecar) if options.wants(id) => {
-                sidecars.push((id, sidecar, Vec::new(), Vec::new()))
-            }
+            Ok(sidecar) if options.wants(id) => sidecars.push((id, sidecar, Vec::new(), Vec::new())),
             Ok(_) => {}
             Err(error) => println!("skipped {id}: {error:#}"),
         }
@@ -58,10 +49,7 @@ pub(crate) fn run(options: &Options, directory: &Path) -> Result<()> {
         println!(
             "{id}: exec to healthz 204 with five components {time:.1} ms, idle RSS {resident:.1} MiB (medians of {rounds})"
         );
-        results.insert(
-            id.to_owned(),
-            json!({ "healthy_ms": time, "idle_mib": resident, "all_ms": times }),
-        );
+        results.insert(id.to_owned(), json!({ "healthy_ms": time, "idle_mib": resident, "all_ms": times }));
     }
     if options.wants("demo") {
         match demo(directory) {
@@ -82,60 +70,29 @@ pub(crate) fn run(options: &Options, directory: &Path) -> Result<()> {
 fn write_components(resources: &Path, directory: &Path) -> Result<()> {
     fs::create_dir_all(resources)?;
     for (name, component) in COMPONENTS {
-        fs::write(
-            resources.join(format!("{name}.yaml")),
-            component_yaml(name, component),
-        )?;
+        fs::write(resources.join(format!("{name}.yaml")), component_yaml(name, component))?;
     }
     let secrets = directory.join("secrets.json");
     fs::write(&secrets, "{\"key\":\"value\"}")?;
     let with = |name: &str, component: &str, key: &str, value: &Path| {
-        component_yaml(name, component).replace(
-            "  metadata: []\n",
-            &format!(
-                "  metadata:\n  - name: {key}\n    value: \"{}\"\n",
-                value.display()
-            ),
-        )
+        component_yaml(name, component)
+            .replace("  metadata: []\n", &format!("  metadata:\n  - name: {key}\n    value: \"{}\"\n", value.display()))
     };
-    fs::write(
-        resources.join("secrets.yaml"),
-        with(
-            "secrets",
-            "secretstores.local.file",
-            "secretsFile",
-            &secrets,
-        ),
-    )?;
+    fs::write(resources.join("secrets.yaml"), with("secrets", "secretstores.local.file", "secretsFile", &secrets))?;
     let database = directory.join("state.db");
-    fs::write(
-        resources.join("sqlite.yaml"),
-        with("sqlite", "state.sqlite", "connectionString", &database),
-    )?;
+    fs::write(resources.join("sqlite.yaml"), with("sqlite", "state.sqlite", "connectionString", &database))?;
     Ok(())
 }
 
 /// Milliseconds from exec to healthz 204, and MiB resident a second later.
-fn start_once(
-    id: &str,
-    sidecar: &Sidecar,
-    resources: &Path,
-    directory: &Path,
-) -> Result<(f64, f64)> {
+fn start_once(id: &str, sidecar: &Sidecar, resources: &Path, directory: &Path) -> Result<(f64, f64)> {
     let app_id = format!("bench-start-{id}");
-    let settings = SidecarSettings {
-        app_id: &app_id,
-        resources: Some(resources),
-        ..SidecarSettings::default()
-    };
+    let settings = SidecarSettings { app_id: &app_id, resources: Some(resources), ..SidecarSettings::default() };
     let (mut process, port) = sidecar.start("sidecar", &settings, directory)?;
     let started = process.started;
     let ready = await_healthy(&mut process, port, started + Duration::from_secs(20))?;
     std::thread::sleep(Duration::from_millis(500));
-    Ok((
-        (ready - started).as_secs_f64() * 1e3,
-        resident_kib(process.id()) as f64 / 1024.0,
-    ))
+    Ok(((ready - started).as_secs_f64() * 1e3, resident_kib(process.id()) as f64 / 1024.0))
 }
 
 fn await_healthy(process: &mut Process, port: u16, deadline: Instant) -> Result<Instant> {
@@ -145,11 +102,7 @@ fn await_healthy(process: &mut Process, port: u16, deadline: Instant) -> Result<
             return Ok(Instant::now());
         }
         process.still_runs()?;
-        anyhow::ensure!(
-            Instant::now() < deadline,
-            "not healthy in 20 s:\n{}",
-            process.log_end()
-        );
+        anyhow::ensure!(Instant::now() < deadline, "not healthy in 20 s:\n{}", process.log_end());
         std::thread::sleep(LOOK);
     }
 }
@@ -157,15 +110,10 @@ fn await_healthy(process: &mut Process, port: u16, deadline: Instant) -> Result<
 /// Milliseconds from `pillion run -f examples/tenants` to healthy apps on its four ports.
 fn demo(directory: &Path) -> Result<f64> {
     let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/tenants/dapr.yaml");
-    let text =
-        fs::read_to_string(&template).with_context(|| format!("reading {}", template.display()))?;
+    let text = fs::read_to_string(&template).with_context(|| format!("reading {}", template.display()))?;
     let ports: Vec<u16> = text
         .lines()
-        .filter_map(|line| {
-            line.trim()
-                .trim_start_matches("- ")
-                .strip_prefix("appPort:")
-        })
+        .filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("appPort:"))
         .filter_map(|port| port.trim().parse().ok())
         .collect();
     anyhow::ensure!(!ports.is_empty(), "{} names no appPort", template.display());

@@ -31,49 +31,27 @@ pub(crate) enum Route {
 ///
 /// # Errors
 /// When a binary is not built or something does not start.
-pub(crate) fn tenants(
-    id: &str,
-    title: &str,
-    route: Route,
-    notify: Notify,
-    directory: &Path,
-) -> Result<MeasuredPath> {
+pub(crate) fn tenants(id: &str, title: &str, route: Route, notify: Notify, directory: &Path) -> Result<MeasuredPath> {
     let directory = directory.join(id);
     fs::create_dir_all(&directory)?;
     let (tenant_port, notification_port, tenant_http) = (free_port()?, free_port()?, free_port()?);
     let mut processes = Vec::new();
 
     let mut command = Command::new(built("notification-service")?);
-    command
-        .env("APP_PORT", notification_port.to_string())
-        .env("PUBLISH", "none");
+    command.env("APP_PORT", notification_port.to_string()).env("PUBLISH", "none");
     let mut notification = Process::start("notification service", command, &directory)?;
     notification.await_status(notification_port, "/healthz", 200, Duration::from_secs(10))?;
 
     let mut command = Command::new(built("tenant-service")?);
-    command
-        .env("APP_PORT", tenant_port.to_string())
-        .env("DAPR_HTTP_PORT", tenant_http.to_string());
-    command.env(
-        "NOTIFY_MODE",
-        if notify == Notify::Async {
-            "async"
-        } else {
-            "sync"
-        },
-    );
+    command.env("APP_PORT", tenant_port.to_string()).env("DAPR_HTTP_PORT", tenant_http.to_string());
+    command.env("NOTIFY_MODE", if notify == Notify::Async { "async" } else { "sync" });
     // An app ID of its own per variant, so that the variants of one run cannot answer for each other.
     let notification_id = format!("notification-{}", id.to_lowercase());
     match &route {
-        Route::Direct => command.env(
-            "NOTIFY_URL",
-            format!("http://127.0.0.1:{notification_port}/notification"),
-        ),
+        Route::Direct => command.env("NOTIFY_URL", format!("http://127.0.0.1:{notification_port}/notification")),
         Route::Sidecars(_) => command.env(
             "NOTIFY_URL",
-            format!(
-                "http://127.0.0.1:{tenant_http}/v1.0/invoke/{notification_id}/method/notification"
-            ),
+            format!("http://127.0.0.1:{tenant_http}/v1.0/invoke/{notification_id}/method/notification"),
         ),
     };
     let mut tenant = Process::start("tenant service", command, &directory)?;
@@ -86,8 +64,7 @@ pub(crate) fn tenants(
             app_port: Some(notification_port),
             ..SidecarSettings::default()
         };
-        let (callee, _) =
-            sidecar.start_ready("sidecar of the notification service", &settings, &directory)?;
+        let (callee, _) = sidecar.start_ready("sidecar of the notification service", &settings, &directory)?;
         let tenant_id = format!("tenant-{}", id.to_lowercase());
         let settings = SidecarSettings {
             app_id: &tenant_id,
@@ -95,8 +72,7 @@ pub(crate) fn tenants(
             http_port: Some(tenant_http),
             ..SidecarSettings::default()
         };
-        let (caller, _) =
-            sidecar.start_ready("sidecar of the tenant service", &settings, &directory)?;
+        let (caller, _) = sidecar.start_ready("sidecar of the tenant service", &settings, &directory)?;
         processes.extend([caller, callee]);
     }
     processes.push(notification);

@@ -232,7 +232,20 @@ mod tests {
 
     #[test]
     fn code_maps_are_the_specified_ones() {
-        let cases = [(3, 400), (4, 504), (5, 404), (6, 409), (7, 403), (8, 429), (9, 400), (10, 409), (12, 501), (14, 503), (16, 401), (2, 500)];
+        let cases = [
+            (3, 400),
+            (4, 504),
+            (5, 404),
+            (6, 409),
+            (7, 403),
+            (8, 429),
+            (9, 400),
+            (10, 409),
+            (12, 501),
+            (14, 503),
+            (16, 401),
+            (2, 500),
+        ];
         for (grpc, http) in cases {
             assert_eq!(GrpcCode::from_number(grpc).http_status(), http, "{grpc}");
         }

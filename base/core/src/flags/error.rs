@@ -58,18 +58,11 @@ impl FlagError {
             Some(letter) => format!("-{letter}, --{}", flag.name),
             None => format!("--{}", flag.name),
         };
-        Self::Value {
-            value: value.to_owned(),
-            flag,
-            reason,
-        }
+        Self::Value { value: value.to_owned(), flag, reason }
     }
 
     pub(super) fn unknown(set: &FlagSet, name: &str) -> Self {
-        Self::Unknown {
-            argument: format!("--{name}"),
-            suggestion: near_flag(set, name),
-        }
+        Self::Unknown { argument: format!("--{name}"), suggestion: near_flag(set, name) }
     }
 
     pub(super) fn unknown_letter(set: &FlagSet, letter: char, group: &str) -> Self {
@@ -114,7 +107,8 @@ fn distance(left: &str, right: &str) -> usize {
         rows[2][0] = row;
         for column in 1..=right.len() {
             let same = left[row - 1] == right[column - 1];
-            let mut best = (rows[1][column - 1] + usize::from(!same)).min(rows[1][column] + 1).min(rows[2][column - 1] + 1);
+            let mut best =
+                (rows[1][column - 1] + usize::from(!same)).min(rows[1][column] + 1).min(rows[2][column - 1] + 1);
             if row > 1 && column > 1 && left[row - 1] == right[column - 2] && left[row - 2] == right[column - 1] {
                 best = best.min(rows[0][column - 2] + 1);
             }

@@ -9,12 +9,7 @@ pub(super) fn parse(set: &FlagSet, arguments: impl Iterator<Item = String>) -> R
     let mut parser = Parser {
         set,
         arguments,
-        parsed: Parsed {
-            values: defaults(set)?,
-            positional: Vec::new(),
-            before_dashes: None,
-            warnings: Vec::new(),
-        },
+        parsed: Parsed { values: defaults(set)?, positional: Vec::new(), before_dashes: None, warnings: Vec::new() },
     };
     parser.run()?;
     Ok(parser.parsed)
@@ -27,11 +22,7 @@ fn defaults(set: &FlagSet) -> Result<BTreeMap<&'static str, Entry>, FlagError> {
         if !flag.default.is_empty() {
             value.put(flag.default, true).map_err(|reason| FlagError::value(flag, flag.default, reason))?;
         }
-        let entry = Entry {
-            flag: flag.clone(),
-            value,
-            given: false,
-        };
+        let entry = Entry { flag: flag.clone(), value, given: false };
         values.insert(flag.name, entry);
     }
     Ok(values)
@@ -65,9 +56,7 @@ impl<I: Iterator<Item = String>> Parser<'_, I> {
 
     fn long(&mut self, argument: &str, long: &str) -> Result<(), FlagError> {
         if long.starts_with(['-', '=']) {
-            return Err(FlagError::Syntax {
-                argument: argument.to_owned(),
-            });
+            return Err(FlagError::Syntax { argument: argument.to_owned() });
         }
         let (name, value) = match long.split_once('=') {
             Some((name, value)) => (name, Some(value)),
@@ -99,7 +88,11 @@ impl<I: Iterator<Item = String>> Parser<'_, I> {
         while let Some(letter) = rest.chars().next() {
             let after = &rest[letter.len_utf8()..];
             let Some(flag) = self.set.by_letter(letter) else {
-                return Err(if letter == 'h' { FlagError::Help } else { FlagError::unknown_letter(self.set, letter, group) });
+                return Err(if letter == 'h' {
+                    FlagError::Help
+                } else {
+                    FlagError::unknown_letter(self.set, letter, group)
+                });
             };
             let name = flag.name;
             if let Some(value) = after.strip_prefix('=').filter(|_| after.len() > 1) {
@@ -113,9 +106,10 @@ impl<I: Iterator<Item = String>> Parser<'_, I> {
             if !after.is_empty() {
                 return self.set_flag(name, after);
             }
-            let value = self.arguments.next().ok_or_else(|| FlagError::MissingValue {
-                flag: format!("{letter:?} in -{group}"),
-            })?;
+            let value = self
+                .arguments
+                .next()
+                .ok_or_else(|| FlagError::MissingValue { flag: format!("{letter:?} in -{group}") })?;
             return self.set_flag(name, &value);
         }
         Ok(())
@@ -128,7 +122,10 @@ impl<I: Iterator<Item = String>> Parser<'_, I> {
         if !entry.given && matches!(entry.value, Value::List(_)) {
             entry.value = Value::zero(entry.flag.kind); // the first value takes the place of the default
         }
-        entry.value.put(text, entry.flag.kind != Kind::Repeated).map_err(|reason| FlagError::value(&entry.flag, text, reason))?;
+        entry
+            .value
+            .put(text, entry.flag.kind != Kind::Repeated)
+            .map_err(|reason| FlagError::value(&entry.flag, text, reason))?;
         if !entry.given {
             entry.given = true;
             self.parsed.warnings.extend(deprecation(&entry.flag));

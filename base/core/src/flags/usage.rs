@@ -3,7 +3,8 @@
 use super::{Flag, FlagSet, Kind};
 
 pub(super) fn usage(set: &FlagSet) -> String {
-    let rows: Vec<(String, String)> = set.flags().iter().filter(|flag| !flag.hidden).map(|flag| (left(flag), right(flag))).collect();
+    let rows: Vec<(String, String)> =
+        set.flags().iter().filter(|flag| !flag.hidden).map(|flag| (left(flag), right(flag))).collect();
     let width = rows.iter().map(|(left, _)| left.chars().count()).max().unwrap_or(0);
     rows.into_iter().map(|(left, right)| format!("{left:width$}   {right}\n")).collect()
 }

@@ -115,7 +115,8 @@ fn split_list(text: &str) -> Result<Vec<String>, String> {
     }
     let mut rest = text;
     loop {
-        let (item, next) = if let Some(quoted) = rest.strip_prefix('"') { quoted_item(quoted)? } else { plain_item(rest) };
+        let (item, next) =
+            if let Some(quoted) = rest.strip_prefix('"') { quoted_item(quoted)? } else { plain_item(rest) };
         items.push(item);
         match next {
             Some(next) => rest = next,
@@ -143,7 +144,9 @@ fn quoted_item(text: &str) -> Result<(String, Option<&str>), String> {
         } else if after.is_empty() {
             return Ok((item, None));
         } else {
-            let next = after.strip_prefix(',').ok_or_else(|| format!("expected a comma after the closing quote, found {after:?}"))?;
+            let next = after
+                .strip_prefix(',')
+                .ok_or_else(|| format!("expected a comma after the closing quote, found {after:?}"))?;
             return Ok((item, Some(next)));
         }
     }

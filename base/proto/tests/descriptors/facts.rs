@@ -4,10 +4,7 @@ use std::collections::BTreeSet;
 
 use prost::Message;
 use prost_types::field_descriptor_proto::{Label, Type};
-use prost_types::{
-    DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto,
-    FileDescriptorSet,
-};
+use prost_types::{DescriptorProto, EnumDescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet};
 use prost_types::{ServiceDescriptorProto, field_descriptor_proto};
 
 use crate::table::{Row, deprecated, streamed};
@@ -43,14 +40,8 @@ impl Facts {
     /// Reads a serialized `FileDescriptorSet`.
     pub(crate) fn of(descriptors: &[u8]) -> Self {
         let set = FileDescriptorSet::decode(descriptors).expect("the descriptors decode");
-        let mut facts = Self {
-            lines: BTreeSet::new(),
-        };
-        for file in set
-            .file
-            .iter()
-            .filter(|file| !file.name().starts_with("google/"))
-        {
+        let mut facts = Self { lines: BTreeSet::new() };
+        for file in set.file.iter().filter(|file| !file.name().starts_with("google/")) {
             facts.add_file(file);
         }
         facts
@@ -60,8 +51,7 @@ impl Facts {
     pub(crate) fn has(&self, kind: &str, row: &Row) -> bool {
         self.lines.iter().any(|fact| {
             let columns: Vec<&str> = fact.split('|').collect();
-            let is =
-                |at: usize, value: &str| columns.get(at).is_some_and(|column| *column == value);
+            let is = |at: usize, value: &str| columns.get(at).is_some_and(|column| *column == value);
             let same_place = is(0, kind) && is(2, &row.package) && is(3, &row.parent);
             match kind {
                 "field" | "enum_value" => same_place && is(4, &row.name) && is(5, &row.number),
@@ -74,10 +64,7 @@ impl Facts {
     /// How many things of this kind are in the row's message or service.
     pub(crate) fn count(&self, kind: &str, row: &Row) -> usize {
         let start = line(kind, &[&row.file, &row.package, &row.parent, ""]);
-        self.lines
-            .iter()
-            .filter(|fact| fact.starts_with(&start))
-            .count()
+        self.lines.iter().filter(|fact| fact.starts_with(&start)).count()
     }
 
     fn add_file(&mut self, file: &FileDescriptorProto) {
@@ -85,11 +72,7 @@ impl Facts {
         let syntax = format!("syntax={}", file.syntax());
         self.add("file", &[&at[..], &[&syntax]].concat());
         for import in &file.dependency {
-            let kind = if import.starts_with("google/protobuf/") {
-                "import_wellknown"
-            } else {
-                "import"
-            };
+            let kind = if import.starts_with("google/protobuf/") { "import_wellknown" } else { "import" };
             self.add(kind, &[&at[..], &[import]].concat());
         }
         for message in &file.message_type {
@@ -104,41 +87,23 @@ impl Facts {
     }
 
     fn add_message(&mut self, at: &[&str], outer: &str, message: &DescriptorProto) {
-        if message
-            .options
-            .as_ref()
-            .is_some_and(|options| options.map_entry())
-        {
+        if message.options.as_ref().is_some_and(|options| options.map_entry()) {
             return;
         }
         let name = nested(outer, message.name());
-        let old = message
-            .options
-            .as_ref()
-            .is_some_and(|options| options.deprecated());
+        let old = message.options.as_ref().is_some_and(|options| options.deprecated());
         self.add("message", &[at, &[&name, deprecated(old)]].concat());
         for field in &message.field {
             let number = field.number().to_string();
-            let old = field
-                .options
-                .as_ref()
-                .is_some_and(|options| options.deprecated());
+            let old = field.options.as_ref().is_some_and(|options| options.deprecated());
             let place = [name.as_str(), field.name(), &number];
             let shape = [type_of(field, message), label_of(field, message)];
-            let rest = [
-                shape[0].as_str(),
-                &shape[1],
-                field.json_name(),
-                deprecated(old),
-            ];
+            let rest = [shape[0].as_str(), &shape[1], field.json_name(), deprecated(old)];
             self.add("field", &[at, &place, &rest].concat());
         }
         for range in &message.reserved_range {
             for number in range.start()..range.end() {
-                self.add(
-                    "reserved_number",
-                    &[at, &[&name, "", &number.to_string()]].concat(),
-                );
+                self.add("reserved_number", &[at, &[&name, "", &number.to_string()]].concat());
             }
         }
         for reserved in &message.reserved_name {
@@ -155,17 +120,11 @@ impl Facts {
     fn add_enum(&mut self, at: &[&str], outer: &str, one: &EnumDescriptorProto) {
         let name = nested(outer, one.name());
         for value in &one.value {
-            self.add(
-                "enum_value",
-                &[at, &[&name, value.name(), &value.number().to_string()]].concat(),
-            );
+            self.add("enum_value", &[at, &[&name, value.name(), &value.number().to_string()]].concat());
         }
         for range in &one.reserved_range {
             for number in range.start()..=range.end() {
-                self.add(
-                    "enum_reserved_number",
-                    &[at, &[&name, "", &number.to_string()]].concat(),
-                );
+                self.add("enum_reserved_number", &[at, &[&name, "", &number.to_string()]].concat());
             }
         }
         for reserved in &one.reserved_name {
@@ -174,34 +133,13 @@ impl Facts {
     }
 
     fn add_service(&mut self, at: &[&str], service: &ServiceDescriptorProto) {
-        let old = service
-            .options
-            .as_ref()
-            .is_some_and(|options| options.deprecated());
-        self.add(
-            "service",
-            &[at, &[service.name(), deprecated(old)]].concat(),
-        );
+        let old = service.options.as_ref().is_some_and(|options| options.deprecated());
+        self.add("service", &[at, &[service.name(), deprecated(old)]].concat());
         for method in &service.method {
-            let old = method
-                .options
-                .as_ref()
-                .is_some_and(|options| options.deprecated());
-            let input = streamed(
-                method.input_type().trim_start_matches('.'),
-                method.client_streaming(),
-            );
-            let output = streamed(
-                method.output_type().trim_start_matches('.'),
-                method.server_streaming(),
-            );
-            let rest = [
-                service.name(),
-                method.name(),
-                &input,
-                &output,
-                deprecated(old),
-            ];
+            let old = method.options.as_ref().is_some_and(|options| options.deprecated());
+            let input = streamed(method.input_type().trim_start_matches('.'), method.client_streaming());
+            let output = streamed(method.output_type().trim_start_matches('.'), method.server_streaming());
+            let rest = [service.name(), method.name(), &input, &output, deprecated(old)];
             self.add("rpc", &[at, &rest].concat());
         }
     }
@@ -212,28 +150,14 @@ impl Facts {
 }
 
 fn nested(outer: &str, name: &str) -> String {
-    if outer.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{outer}.{name}")
-    }
+    if outer.is_empty() { name.to_owned() } else { format!("{outer}.{name}") }
 }
 
 /// The entry message of a map field.
-fn map_entry<'a>(
-    field: &FieldDescriptorProto,
-    message: &'a DescriptorProto,
-) -> Option<&'a DescriptorProto> {
+fn map_entry<'a>(field: &FieldDescriptorProto, message: &'a DescriptorProto) -> Option<&'a DescriptorProto> {
     let entry = field.type_name().rsplit('.').next()?;
-    let found = message
-        .nested_type
-        .iter()
-        .find(|inner| inner.name() == entry)?;
-    found
-        .options
-        .as_ref()
-        .is_some_and(|options| options.map_entry())
-        .then_some(found)
+    let found = message.nested_type.iter().find(|inner| inner.name() == entry)?;
+    found.options.as_ref().is_some_and(|options| options.map_entry()).then_some(found)
 }
 
 fn type_of(field: &FieldDescriptorProto, message: &DescriptorProto) -> String {
@@ -248,11 +172,7 @@ fn type_of(field: &FieldDescriptorProto, message: &DescriptorProto) -> String {
 
 fn plain_type(field: &FieldDescriptorProto) -> String {
     let named = field.type_name().trim_start_matches('.');
-    if named.is_empty() {
-        scalar(field.r#type()).to_owned()
-    } else {
-        named.to_owned()
-    }
+    if named.is_empty() { scalar(field.r#type()).to_owned() } else { named.to_owned() }
 }
 
 fn scalar(kind: Type) -> &'static str {
@@ -287,9 +207,7 @@ fn label_of(field: &FieldDescriptorProto, message: &DescriptorProto) -> String {
     if field.proto3_optional() {
         return "optional".to_owned();
     }
-    let index = field
-        .oneof_index
-        .and_then(|index| usize::try_from(index).ok());
+    let index = field.oneof_index.and_then(|index| usize::try_from(index).ok());
     match index.and_then(|index| message.oneof_decl.get(index)) {
         Some(oneof) => format!("oneof {}", oneof.name()),
         None => "singular".to_owned(),

@@ -25,18 +25,9 @@ fn descriptors_are_the_table() {
     let rows = read(TABLE);
     let additions = read(ADDITIONS);
     let wrong = compare(&facts, &rows, &additions);
-    println!(
-        "{} rows of proto.tsv and {} of proto_1.19.tsv compared",
-        rows.len(),
-        additions.len()
-    );
+    println!("{} rows of proto.tsv and {} of proto_1.19.tsv compared", rows.len(), additions.len());
     assert_eq!((rows.len(), additions.len()), (TABLE_ROWS, ADDITION_ROWS));
-    assert!(
-        wrong.is_empty(),
-        "{} mismatches:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    assert!(wrong.is_empty(), "{} mismatches:\n{}", wrong.len(), wrong.join("\n"));
 }
 
 /// Each kind of damage to a row must be seen, so that an empty report means something.
@@ -63,36 +54,16 @@ fn a_changed_row_is_reported() {
     ];
     for (kind, damage) in damages {
         let mut rows = rows.clone();
-        let row = rows
-            .iter_mut()
-            .find(|row| row.kind == kind)
-            .expect("the table has every kind");
+        let row = rows.iter_mut().find(|row| row.kind == kind).expect("the table has every kind");
         damage(row);
         let damaged = row.clone();
-        assert!(
-            !compare(&facts, &rows, &additions).is_empty(),
-            "damage to a {kind} went unseen: {damaged:?}"
-        );
+        assert!(!compare(&facts, &rows, &additions).is_empty(), "damage to a {kind} went unseen: {damaged:?}");
     }
-    for kind in [
-        "message",
-        "field",
-        "rpc",
-        "enum_value",
-        "service",
-        "import",
-        "reserved_name",
-    ] {
+    for kind in ["message", "field", "rpc", "enum_value", "service", "import", "reserved_name"] {
         let mut rows = rows.clone();
-        let at = rows
-            .iter()
-            .position(|row| row.kind == kind)
-            .expect("the table has every kind");
+        let at = rows.iter().position(|row| row.kind == kind).expect("the table has every kind");
         rows.remove(at);
-        assert!(
-            !compare(&facts, &rows, &additions).is_empty(),
-            "a missing {kind} row went unseen"
-        );
+        assert!(!compare(&facts, &rows, &additions).is_empty(), "a missing {kind} row went unseen");
     }
 }
 
@@ -100,26 +71,16 @@ fn a_changed_row_is_reported() {
 #[test]
 fn generated_code_calls_and_serves_every_path() {
     let mut code = String::new();
-    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/gen"))
-        .expect("src/gen is there")
-    {
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/src/gen")).expect("src/gen is there") {
         let path = entry.expect("readable").path();
         if path.extension().is_some_and(|ext| ext == "rs") {
             code.push_str(&std::fs::read_to_string(path).expect("readable"));
         }
     }
     let mut paths = 0;
-    for row in read(TABLE)
-        .iter()
-        .chain(&read(ADDITIONS))
-        .filter(|row| row.kind == "rpc")
-    {
+    for row in read(TABLE).iter().chain(&read(ADDITIONS)).filter(|row| row.kind == "rpc") {
         let path = format!("\"{}\"", row.path());
-        assert_eq!(
-            code.matches(&path).count(),
-            2,
-            "{path} must be in the client and in the server"
-        );
+        assert_eq!(code.matches(&path).count(), 2, "{path} must be in the client and in the server");
         if let Some(given) = row.extra.strip_prefix("path=") {
             assert_eq!(given, row.path());
         }
@@ -150,11 +111,7 @@ fn compare(facts: &Facts, rows: &[Row], additions: &[Row]) -> Vec<String> {
             .filter(|fact| !is_implied(fact, additions))
             .map(|fact| format!("only in our files: {fact}")),
     );
-    wrong.extend(
-        wanted
-            .difference(&facts.lines)
-            .map(|fact| format!("only in the table:  {fact}")),
-    );
+    wrong.extend(wanted.difference(&facts.lines).map(|fact| format!("only in the table:  {fact}")));
     wrong
 }
 
@@ -164,9 +121,7 @@ fn is_implied(fact: &str, additions: &[Row]) -> bool {
     let (kind, file, name) = (columns[0], columns[1], columns[3]);
     match kind {
         "file" | "import" | "import_wellknown" => additions.iter().any(|row| row.file == file),
-        "message" => additions
-            .iter()
-            .any(|row| row.parent == name || row.mentions(name)),
+        "message" => additions.iter().any(|row| row.parent == name || row.mentions(name)),
         _ => false,
     }
 }

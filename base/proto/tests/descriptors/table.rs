@@ -29,10 +29,7 @@ pub(crate) fn read(text: &str) -> Vec<Row> {
         let cells: Vec<&str> = line.split('\t').collect();
         let cell = |column: &str| {
             let at = head.iter().position(|name| *name == column);
-            at.and_then(|at| cells.get(at))
-                .copied()
-                .unwrap_or_default()
-                .to_owned()
+            at.and_then(|at| cells.get(at)).copied().unwrap_or_default().to_owned()
         };
         Row {
             kind: cell("kind"),
@@ -62,38 +59,15 @@ impl Row {
                 let syntax = self.extra.split(';').next().unwrap_or_default();
                 line("file", &[&self.file, &self.package, syntax])
             }
-            "import" | "import_wellknown" => {
-                line(&self.kind, &[&self.file, &self.package, &self.name])
+            "import" | "import_wellknown" => line(&self.kind, &[&self.file, &self.package, &self.name]),
+            "message" | "service" => {
+                line(&self.kind, &[&self.file, &self.package, &self.parent, deprecated(self.deprecated)])
             }
-            "message" | "service" => line(
-                &self.kind,
-                &[
-                    &self.file,
-                    &self.package,
-                    &self.parent,
-                    deprecated(self.deprecated),
-                ],
-            ),
             "field" => {
-                let json = if self.json_name.is_empty() {
-                    json_name(&self.name)
-                } else {
-                    self.json_name.clone()
-                };
-                let label = if self.label.is_empty() {
-                    "singular"
-                } else {
-                    &self.label
-                };
-                let place =
-                    [&self.file, &self.package, &self.parent, &self.name].map(String::as_str);
-                let rest = [
-                    &self.number,
-                    &self.kind_of_type,
-                    label,
-                    &json,
-                    deprecated(self.deprecated),
-                ];
+                let json = if self.json_name.is_empty() { json_name(&self.name) } else { self.json_name.clone() };
+                let label = if self.label.is_empty() { "singular" } else { &self.label };
+                let place = [&self.file, &self.package, &self.parent, &self.name].map(String::as_str);
+                let rest = [&self.number, &self.kind_of_type, label, &json, deprecated(self.deprecated)];
                 line("field", &[&place[..], &rest[..]].concat())
             }
             "rpc" => line(
@@ -108,35 +82,20 @@ impl Row {
                     deprecated(self.deprecated),
                 ],
             ),
-            _ => line(
-                &self.kind,
-                &[
-                    &self.file,
-                    &self.package,
-                    &self.parent,
-                    &self.name,
-                    &self.number,
-                ],
-            ),
+            _ => line(&self.kind, &[&self.file, &self.package, &self.parent, &self.name, &self.number]),
         }
     }
 
     /// What the row's last column says of counts and default names, if it is not so.
     pub(crate) fn count_mismatch(&self, facts: &Facts, additions: &[Row]) -> Option<String> {
         let (key, value) = self.extra.split_once('=')?;
-        let added = |kind: &str| {
-            additions
-                .iter()
-                .filter(|row| row.kind == kind && row.parent == self.parent)
-                .count()
-        };
+        let added = |kind: &str| additions.iter().filter(|row| row.kind == kind && row.parent == self.parent).count();
         let found = match key {
             "fields" => facts.count("field", self) - added("field"),
             "rpcs" => facts.count("rpc", self) - added("rpc"),
             "json_default" => {
                 let ours = json_name(&self.name);
-                return (ours != value)
-                    .then(|| format!("default JSON name {ours}, table says {value}: {self:?}"));
+                return (ours != value).then(|| format!("default JSON name {ours}, table says {value}: {self:?}"));
             }
             _ => return None,
         };
@@ -163,9 +122,5 @@ pub(crate) fn deprecated(yes: bool) -> &'static str {
 
 /// A type as it stands in an rpc: `stream X` or `X`.
 pub(crate) fn streamed(name: &str, stream: bool) -> String {
-    if stream {
-        format!("stream {name}")
-    } else {
-        name.to_owned()
-    }
+    if stream { format!("stream {name}") } else { name.to_owned() }
 }

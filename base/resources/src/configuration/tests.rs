@@ -19,9 +19,11 @@ fn with_spec(spec: &str) -> String {
     format!("apiVersion: dapr.io/v1alpha1\nkind: Configuration\nmetadata: {{name: c}}\nspec: {spec}\n")
 }
 
+/// The findings without those of [`crate::unbuilt`], which has tests of its own.
 fn texts(findings: &[Finding]) -> Vec<String> {
     findings
         .iter()
+        .filter(|finding| !finding.message.contains("not supported by this version yet"))
         .map(|finding| finding.to_string().rsplit('/').next().unwrap().to_owned())
         .collect()
 }
@@ -30,14 +32,8 @@ fn texts(findings: &[Finding]) -> Vec<String> {
 fn no_file_gives_the_defaults() {
     let (configuration, findings) = load_configuration(&[], &nothing).unwrap();
     assert_eq!(findings, []);
-    assert_eq!(
-        configuration.features,
-        [("HotReload".to_owned(), true), ("WorkflowsRemoteActivityReminder".to_owned(), true)].into()
-    );
-    assert_eq!(
-        configuration.spec["accessControl"],
-        json!({"defaultAction": "allow", "trustDomain": "public"})
-    );
+    assert!(configuration.features.is_empty());
+    assert_eq!(configuration.spec["accessControl"], json!({"defaultAction": "allow", "trustDomain": "public"}));
     assert_eq!(configuration.mtls_enabled, None);
     assert_eq!(configuration.tracing.otel, Some(json!({"isSecure": true})));
 }
@@ -67,10 +63,7 @@ fn every_typed_field_is_read() {
         Some(json!({"endpointAddress": "o:4317", "headers": ["a=b"], "isSecure": false, "protocol": "grpc"}))
     );
     let resolution = configuration.name_resolution.unwrap();
-    assert_eq!(
-        (resolution.component.as_str(), resolution.configuration),
-        ("sqlite", json!({"connectionString": "x"}))
-    );
+    assert_eq!((resolution.component.as_str(), resolution.configuration), ("sqlite", json!({"connectionString": "x"})));
     let scope = &configuration.secrets_scopes[0];
     assert_eq!(
         (scope.deny_by_default, scope.allowed.join(","), scope.denied.join(",")),
@@ -80,7 +73,7 @@ fn every_typed_field_is_read() {
     assert_eq!(configuration.api_denied[0].name, "invoke");
     assert_eq!(
         (configuration.features["HotReload"], configuration.features["ActorStateTTL"]),
-        (false, true)
+        (false, false), // neither is built yet
     );
     assert_eq!(configuration.components_deny, ["bindings.smtp"]);
     assert_eq!(
@@ -92,10 +85,7 @@ fn every_typed_field_is_read() {
         (Some(true), true, true)
     );
     assert_eq!(configuration.mtls_enabled, Some(false));
-    assert_eq!(
-        configuration.spec["httpPipeline"]["handlers"][0]["type"],
-        "middleware.http.ratelimit"
-    );
+    assert_eq!(configuration.spec["httpPipeline"]["handlers"][0]["type"], "middleware.http.ratelimit");
 }
 
 #[test]
@@ -103,17 +93,18 @@ fn later_files_go_over_earlier_ones() {
     let first = with_spec(
         "{tracing: {samplingRate: \"1\", stdout: true}, nameResolution: {component: a, configuration: {x: 1}}, components: {deny: [state.a, state.b]}}",
     );
-    let second = with_spec("{tracing: {stdout: false}, nameResolution: {configuration: {y: 2}}, components: {deny: [state.c]}}")
-        .replace("name: c", "name: d");
+    let second =
+        with_spec("{tracing: {stdout: false}, nameResolution: {configuration: {y: 2}}, components: {deny: [state.c]}}")
+            .replace("name: c", "name: d");
     let (configuration, _) = load(&[&first, &second], &nothing).unwrap();
     assert_eq!(configuration.name, "d");
-    assert_eq!(
-        (configuration.tracing.sampling_rate.as_str(), configuration.tracing.stdout),
-        ("1", false)
-    );
+    assert_eq!((configuration.tracing.sampling_rate.as_str(), configuration.tracing.stdout), ("1", false));
     let resolution = configuration.name_resolution.unwrap();
     assert_eq!((resolution.component.as_str(), resolution.configuration), ("a", json!({"y": 2})));
     assert_eq!(configuration.components_deny, ["state.c"]);
+    let feature = |name: &str| with_spec(&format!("{{features: [{{name: {name}, enabled: true}}]}}"));
+    let (configuration, _) = load(&[&feature("Feature1"), &feature("Feature2")], &nothing).unwrap();
+    assert_eq!(configuration.features, [("Feature2".to_owned(), true)].into(), "lists are replaced");
 }
 
 #[test]
@@ -123,15 +114,16 @@ fn variables_are_replaced_before_reading() {
         "ON" => Some("true".to_owned()),
         _ => None,
     };
-    let text = with_spec("\n  tracing:\n    samplingRate: \"$RATE\"\n    stdout: ${ON}\n    zipkin: {endpointAddress: \"$MISSING\"}");
-    let (configuration, findings) = load(&[&text], &environment).unwrap();
-    assert_eq!(
-        (configuration.tracing.sampling_rate.as_str(), configuration.tracing.stdout),
-        ("0.5", true)
+    let text = with_spec(
+        "\n  tracing:\n    samplingRate: \"$RATE\"\n    stdout: ${ON}\n    zipkin: {endpointAddress: \"$MISSING\"}",
     );
+    let (configuration, findings) = load(&[&text], &environment).unwrap();
+    assert_eq!((configuration.tracing.sampling_rate.as_str(), configuration.tracing.stdout), ("0.5", true));
     assert_eq!(
         texts(&findings),
-        ["0.yaml:8: the environment variable MISSING is not set; it is replaced by nothing; set it, or write the value"]
+        [
+            "0.yaml:8: the environment variable MISSING is not set; it is replaced by nothing; set it, or write the value"
+        ]
     );
 }
 
@@ -152,11 +144,7 @@ fn expansion_follows_go() {
         ("", ""),
     ];
     for (text, expected) in cases {
-        assert_eq!(
-            expand_environment(text, &mut |name, _| Some(format!("<{name}>"))),
-            expected,
-            "{text}"
-        );
+        assert_eq!(expand_environment(text, &mut |name, _| Some(format!("<{name}>"))), expected, "{text}");
     }
 }
 
@@ -167,13 +155,14 @@ fn what_stops_the_start_is_an_error_with_every_finding() {
         (with_spec("{secrets: {scopes: [{storeName: a}, {storeName: a}]}}"), 1),
         (with_spec("{secrets: {scopes: [{storeName: a, defaultAccess: maybe}]}}"), 1),
         (with_spec("{accessControl: {policies: [{appId: a}]}}"), 2),
+        (with_spec("{accessControl: {defaultAction: maybe}}"), 1),
         (with_spec("{a: 1, a: 2}"), 1),
         (with_spec("["), 1),
         (with_spec("5"), 1),
     ];
     for (text, count) in cases {
         let findings = load(&[&text], &nothing).unwrap_err();
-        assert_eq!(findings.len(), count, "{text}: {:?}", texts(&findings));
+        assert_eq!(texts(&findings).len(), count, "{text}: {:?}", texts(&findings));
     }
     let missing = load_configuration(&[PathBuf::from("/nowhere/c.yaml")], &nothing).unwrap_err();
     assert_eq!(
@@ -186,7 +175,6 @@ fn what_stops_the_start_is_an_error_with_every_finding() {
 fn what_the_original_starts_with_is_no_error() {
     let cases = [
         with_spec("{tracing: {samplingRate: all}}"),
-        with_spec("{accessControl: {defaultAction: maybe}}"),
         with_spec("{unknown: 1}"),
         "spec: {tracing: {stdout: true}}\n".to_owned(),
         "kind: Component\nspec: {}\n".to_owned(),
@@ -196,6 +184,6 @@ fn what_the_original_starts_with_is_no_error() {
     for text in cases {
         let (_, findings) = load(&[&text], &nothing).unwrap_or_else(|findings| panic!("{text}: {findings:?}"));
         let bare = text.starts_with("spec:");
-        assert_eq!(findings.is_empty(), bare, "{text}");
+        assert_eq!(texts(&findings).is_empty(), bare, "{text}");
     }
 }

@@ -2,7 +2,9 @@ use super::*;
 
 /// A Component document.
 fn component(name: &str, kind: &str, extra: &str) -> String {
-    format!("apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: {name}\n{extra}spec:\n  type: {kind}\n  version: v1\n")
+    format!(
+        "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata:\n  name: {name}\n{extra}spec:\n  type: {kind}\n  version: v1\n"
+    )
 }
 
 fn scoped(name: &str, kind: &str, scopes: &str) -> String {
@@ -39,11 +41,7 @@ fn names(loaded: &Loaded) -> Vec<&str> {
 }
 
 fn texts(loaded: &Loaded) -> Vec<String> {
-    loaded
-        .findings
-        .iter()
-        .map(|finding| finding.to_string().rsplit('/').next().unwrap().to_owned())
-        .collect()
+    loaded.findings.iter().map(|finding| finding.to_string().rsplit('/').next().unwrap().to_owned()).collect()
 }
 
 #[test]
@@ -93,17 +91,11 @@ scopes: [a, b]
         ("state.redis", "v1", true)
     );
     assert_eq!(store.init_timeout, std::time::Duration::from_secs(20));
-    assert_eq!(
-        (store.namespace.as_deref(), store.secret_store.as_deref()),
-        (Some("prod"), Some("local"))
-    );
+    assert_eq!((store.namespace.as_deref(), store.secret_store.as_deref()), (Some("prod"), Some("local")));
     assert_eq!(store.scopes, ["a", "b"]);
     assert_eq!(store.origin.line, 1);
-    let values: Vec<(&str, Option<&str>)> = store
-        .metadata
-        .iter()
-        .map(|item| (item.name.as_str(), item.value.as_deref()))
-        .collect();
+    let values: Vec<(&str, Option<&str>)> =
+        store.metadata.iter().map(|item| (item.name.as_str(), item.value.as_deref())).collect();
     assert_eq!(
         values[..8],
         [
@@ -125,25 +117,16 @@ scopes: [a, b]
 #[test]
 fn an_absent_or_invalid_init_timeout_is_five_seconds() {
     let five = std::time::Duration::from_secs(5);
-    let loaded = load(
-        &[("a.yaml", &(component("a", "state.x", "") + "  initTimeout: soon\n"))],
-        &options("a", ""),
-    );
+    let loaded = load(&[("a.yaml", &(component("a", "state.x", "") + "  initTimeout: soon\n"))], &options("a", ""));
     assert_eq!(loaded.components[0].init_timeout, five);
     assert_eq!(loaded.findings.len(), 1);
-    assert_eq!(
-        load(&[("a.yaml", &component("a", "state.x", ""))], &options("a", "")).components[0].init_timeout,
-        five
-    );
+    assert_eq!(load(&[("a.yaml", &component("a", "state.x", ""))], &options("a", "")).components[0].init_timeout, five);
 }
 
 #[test]
 fn files_load_in_name_order_and_only_yaml() {
-    let (first, second, third) = (
-        component("first", "state.x", ""),
-        component("second", "state.x", ""),
-        component("third", "state.x", ""),
-    );
+    let (first, second, third) =
+        (component("first", "state.x", ""), component("second", "state.x", ""), component("third", "state.x", ""));
     let directory = directory(&[("b.yml", &second), ("a.yaml", &first), ("c.YAML", &third), ("notes.txt", "x")]);
     std::fs::create_dir(directory.path().join("sub.yaml")).unwrap();
     std::fs::write(directory.path().join("sub.yaml/d.yaml"), component("fourth", "state.x", "")).unwrap();
@@ -170,19 +153,12 @@ fn a_missing_directory_is_an_error_and_the_others_load() {
     let loaded = load_directories(&[missing.clone(), one.path().to_owned()], &options("a", ""));
     assert_eq!(names(&loaded), ["one"]);
     assert!(loaded.has_errors());
-    assert_eq!(
-        loaded.unreadable,
-        [format!("open {}: no such file or directory", missing.display())]
-    );
+    assert_eq!(loaded.unreadable, [format!("open {}: no such file or directory", missing.display())]);
 }
 
 #[test]
 fn good_documents_of_a_bad_file_load() {
-    let text = format!(
-        "{}---\nkind: [\n---\n{}",
-        component("one", "state.x", ""),
-        component("two", "state.x", "")
-    );
+    let text = format!("{}---\nkind: [\n---\n{}", component("one", "state.x", ""), component("two", "state.x", ""));
     let loaded = load(&[("a.yaml", &text)], &options("a", ""));
     assert_eq!(names(&loaded), ["one", "two"]);
     assert_eq!(loaded.components[1].origin.line, 11);
@@ -193,11 +169,7 @@ fn good_documents_of_a_bad_file_load() {
 fn files_that_are_not_text_are_told() {
     let directory = tempfile::tempdir().unwrap();
     std::fs::write(directory.path().join("a.yaml"), b"a: 1\nb: \xff\n").unwrap();
-    std::fs::write(
-        directory.path().join("b.yaml"),
-        format!("\u{feff}{}", component("bom", "state.x", "")),
-    )
-    .unwrap();
+    std::fs::write(directory.path().join("b.yaml"), format!("\u{feff}{}", component("bom", "state.x", ""))).unwrap();
     let loaded = load_directories(&[directory.path().to_owned()], &options("a", ""));
     assert_eq!(texts(&loaded), ["a.yaml:2: not UTF-8 text; save the file as UTF-8"]);
     assert_eq!(names(&loaded), ["bom"]);
@@ -220,11 +192,7 @@ fn scopes_and_namespaces_decide() {
     ];
     for (own, namespace, scopes, loads) in cases {
         let head = namespace.map_or_else(String::new, |namespace| format!("  namespace: {namespace}\n"));
-        let tail = if scopes.is_empty() {
-            String::new()
-        } else {
-            format!("scopes: [{scopes}]\n")
-        };
+        let tail = if scopes.is_empty() { String::new() } else { format!("scopes: [{scopes}]\n") };
         let documents = [
             component("a", "state.x", &head) + &tail,
             format!(
@@ -238,12 +206,8 @@ fn scopes_and_namespaces_decide() {
             ),
         ];
         let loaded = load(&[("a.yaml", &documents.join("---\n"))], &options("shop", own));
-        let counts = [
-            loaded.components.len(),
-            loaded.http_endpoints.len(),
-            loaded.subscriptions.len(),
-            loaded.others.len(),
-        ];
+        let counts =
+            [loaded.components.len(), loaded.http_endpoints.len(), loaded.subscriptions.len(), loaded.others.len()];
         assert_eq!(counts, [usize::from(loads); 4], "{own} {namespace:?} {scopes}");
         assert_eq!(loaded.findings, []);
     }
@@ -257,11 +221,7 @@ fn without_an_app_id_every_scope_is_accepted() {
 
 #[test]
 fn duplicates_are_told_in_the_wire_text() {
-    let text = [
-        component("foo", "secretstores.local.file", ""),
-        component("foo", "state.in-memory", ""),
-    ]
-    .join("---\n");
+    let text = [component("foo", "secretstores.local.file", ""), component("foo", "state.in-memory", "")].join("---\n");
     let loaded = load(&[("a.yaml", &text)], &options("a", ""));
     let expected = "duplicate definition of Component name foo (state.in-memory/v1) with existing foo (secretstores.local.file/v1)";
     assert_eq!(loaded.duplicates, [expected]);
@@ -294,11 +254,7 @@ fn duplicates_of_a_set_namespace() {
 fn only_accepted_names_are_remembered() {
     let (mine, theirs) = (component("a", "state.x", ""), scoped("a", "state.y", "other"));
     let accepted_first = load(&[("a.yaml", &[mine.clone(), theirs.clone()].join("---\n"))], &options("me", ""));
-    assert_eq!(
-        accepted_first.duplicates.len(),
-        1,
-        "an out-of-scope one after an accepted one is a duplicate"
-    );
+    assert_eq!(accepted_first.duplicates.len(), 1, "an out-of-scope one after an accepted one is a duplicate");
     let out_of_scope_first = load(&[("a.yaml", &[theirs, mine].join("---\n"))], &options("me", ""));
     assert_eq!(out_of_scope_first.duplicates, Vec::<String>::new());
     assert_eq!(names(&out_of_scope_first), ["a"]);
@@ -306,7 +262,8 @@ fn only_accepted_names_are_remembered() {
 
 #[test]
 fn one_name_in_two_kinds_is_fine() {
-    let endpoint = "apiVersion: dapr.io/v1alpha1\nkind: HTTPEndpoint\nmetadata: {name: a}\nspec: {baseUrl: \"http://x\"}\n";
+    let endpoint =
+        "apiVersion: dapr.io/v1alpha1\nkind: HTTPEndpoint\nmetadata: {name: a}\nspec: {baseUrl: \"http://x\"}\n";
     let text = [component("a", "state.x", ""), endpoint.to_owned(), endpoint.to_owned()].join("---\n");
     let loaded = load(&[("a.yaml", &text)], &options("a", ""));
     assert_eq!(
@@ -319,10 +276,7 @@ fn one_name_in_two_kinds_is_fine() {
 fn components_without_a_version_are_named_without_it() {
     let text = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: a}\nspec: {type: state.x}\n";
     let loaded = load(&[("a.yaml", &[text, text].join("---\n"))], &options("a", ""));
-    assert_eq!(
-        loaded.duplicates,
-        ["duplicate definition of Component name a (state.x) with existing a (state.x)"]
-    );
+    assert_eq!(loaded.duplicates, ["duplicate definition of Component name a (state.x) with existing a (state.x)"]);
 }
 
 #[test]
@@ -354,24 +308,13 @@ spec: {pubsubname: p, topic: u, route: /u}
 ";
     let loaded = load(&[("a.yaml", text)], &options("a", ""));
     assert_eq!(loaded.findings, []);
-    let rule = |matches: &str, path: &str| crate::types::RouteRule {
-        matches: matches.to_owned(),
-        path: path.to_owned(),
-    };
-    let [two, one, again] = &loaded.subscriptions[..] else {
-        panic!("three subscriptions, names may repeat")
-    };
-    assert_eq!(
-        two.rules,
-        [rule("event.type == \"a\"", "/a"), rule("event.type == \"b\"", "/b"), rule("", "/c")]
-    );
+    let rule =
+        |matches: &str, path: &str| crate::types::RouteRule { matches: matches.to_owned(), path: path.to_owned() };
+    let [two, one, again] = &loaded.subscriptions[..] else { panic!("three subscriptions, names may repeat") };
+    assert_eq!(two.rules, [rule("event.type == \"a\"", "/a"), rule("event.type == \"b\"", "/b"), rule("", "/c")]);
     assert_eq!(two.metadata, [("rawPayload".to_owned(), "true".to_owned())].into());
     assert_eq!(two.dead_letter_topic, "dead");
-    let bulk = crate::types::BulkSubscribe {
-        enabled: true,
-        max_messages_count: 10,
-        max_await_duration_ms: 20,
-    };
+    let bulk = crate::types::BulkSubscribe { enabled: true, max_messages_count: 10, max_await_duration_ms: 20 };
     assert_eq!(two.bulk_subscribe, bulk);
     assert_eq!(one.rules, [rule("", "/r")]);
     assert_eq!((again.topic.as_str(), again.origin.line), ("u", 21));
@@ -419,27 +362,22 @@ fn resiliency_is_read_whole_from_any_namespace() {
 
 #[test]
 fn only_the_first_document_is_read_as_resiliency() {
-    let text = format!(
-        "# a comment\n---\n{RESILIENCY}---\n{RESILIENCY}---\n{}",
-        component("a", "state.x", "")
-    );
+    let text = format!("# a comment\n---\n{RESILIENCY}---\n{RESILIENCY}---\n{}", component("a", "state.x", ""));
     let loaded = load(&[("a.yaml", &text)], &options("a", ""));
-    assert_eq!(
-        (loaded.resiliencies.len(), loaded.components.len(), loaded.findings.len()),
-        (1, 1, 1)
-    );
+    assert_eq!((loaded.resiliencies.len(), loaded.components.len(), loaded.findings.len()), (1, 1, 1));
     let other_app = load(&[("a.yaml", &(RESILIENCY.to_owned() + "scopes: [b]\n"))], &options("a", ""));
     assert_eq!(other_app.resiliencies.len(), 0);
 }
 
 #[test]
 fn policies_of_one_file_serve_the_targets_of_another() {
-    let targets =
-        "kind: Resiliency\napiVersion: dapr.io/v1alpha1\nmetadata: {name: t}\nspec: {targets: {apps: {x: {timeout: call, retry: quik}}}}\n";
+    let targets = "kind: Resiliency\napiVersion: dapr.io/v1alpha1\nmetadata: {name: t}\nspec: {targets: {apps: {x: {timeout: call, retry: quik}}}}\n";
     let loaded = load(&[("a.yaml", targets), ("b.yaml", RESILIENCY)], &options("a", ""));
     assert_eq!(
         texts(&loaded),
-        ["a.yaml:4: spec.targets.apps.x.retry: there is no retry policy named \"quik\", so the target gets none; did you mean quick?"]
+        [
+            "a.yaml:4: spec.targets.apps.x.retry: there is no retry policy named \"quik\", so the target gets none; did you mean quick?"
+        ]
     );
 }
 
@@ -447,10 +385,7 @@ fn policies_of_one_file_serve_the_targets_of_another() {
 fn the_users_bare_retry_says_why_nothing_was_loaded() {
     let text = "retryForever:\n  policy: constant\n  duration: 5s\n  maxRetries: 5\n";
     let loaded = load(&[("resiliency.yaml", text)], &options("a", ""));
-    assert_eq!(
-        texts(&loaded),
-        ["resiliency.yaml:1: no kind; nothing was loaded; did you mean spec.policies.retries?"]
-    );
+    assert_eq!(texts(&loaded), ["resiliency.yaml:1: no kind; nothing was loaded; did you mean spec.policies.retries?"]);
     assert_eq!(loaded.findings[0].severity, Severity::Warning);
 }
 
@@ -473,11 +408,8 @@ auth: {secretStore: local}
     let endpoint = &loaded.http_endpoints[0];
     assert_eq!(endpoint.base_url, "https://shop.example.com:8443/base");
     assert_eq!(endpoint.headers[0].secret_key_ref, Some(("key".to_owned(), "key".to_owned())));
-    let tls: Vec<(&str, Option<&str>)> = endpoint
-        .client_tls
-        .iter()
-        .map(|item| (item.name.as_str(), item.value.as_deref()))
-        .collect();
+    let tls: Vec<(&str, Option<&str>)> =
+        endpoint.client_tls.iter().map(|item| (item.name.as_str(), item.value.as_deref())).collect();
     assert_eq!(tls, [("rootCA", Some("pem")), ("renegotiation", Some("OnceAsClient"))]);
 }
 
@@ -487,7 +419,9 @@ fn a_configuration_among_the_resources_is_told() {
     let loaded = load(&[("a.yaml", text)], &options("a", ""));
     assert_eq!(
         texts(&loaded),
-        ["a.yaml:1: kind: a Configuration is not read from the resources; nothing was loaded; pass the file with --config"]
+        [
+            "a.yaml:1: kind: a Configuration is not read from the resources; nothing was loaded; pass the file with --config"
+        ]
     );
 }
 

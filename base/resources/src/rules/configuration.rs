@@ -8,7 +8,7 @@ use crate::distance::did_you_mean;
 use crate::finding::Severity::{Error, Warning};
 
 /// Features that exist. *Source:* spec of Configuration, `spec.features[]`.
-const FEATURES: [&str; 6] = [
+pub(crate) const FEATURES: [&str; 6] = [
     "ActorStateTTL",
     "HotReload",
     "WorkflowsClusteredDeployment",
@@ -55,7 +55,8 @@ pub(crate) fn configuration(checker: &mut Checker, document: &Json) {
     }
     for (index, denied) in texts(spec, &["components", "deny"]).iter().enumerate() {
         if !denied.contains('.') {
-            let message = format!("expected a component type such as bindings.smtp or state.redis/v1, found {denied:?}");
+            let message =
+                format!("expected a component type such as bindings.smtp or state.redis/v1, found {denied:?}");
             checker.report(Warning, &format!("spec.components.deny[{index}]"), message, "");
         }
     }
@@ -101,20 +102,13 @@ fn sampling_rate(checker: &mut Checker, rate: &str) {
 }
 
 fn secrets(checker: &mut Checker, spec: &Json) {
-    let names: Vec<String> = items(spec, &["secrets", "scopes"])
-        .iter()
-        .map(|scope| text(scope, &["storeName"]))
-        .collect();
+    let names: Vec<String> =
+        items(spec, &["secrets", "scopes"]).iter().map(|scope| text(scope, &["storeName"])).collect();
     for (index, name) in names.iter().enumerate() {
         if names.iter().take(index).any(|earlier| earlier == name) {
             // Source: wire text of the original's startup error.
             let message = format!("{name} storeName is repeated in secrets configuration");
-            checker.report(
-                Error,
-                &format!("spec.secrets.scopes[{index}].storeName"),
-                message,
-                "merge the two scopes",
-            );
+            checker.report(Error, &format!("spec.secrets.scopes[{index}].storeName"), message, "merge the two scopes");
         }
     }
 }

@@ -87,13 +87,7 @@ fn workflow_access_policy(checker: &mut Checker, document: &Json) {
                     "",
                 );
             }
-            count(
-                checker,
-                &format!("{path}.requires"),
-                items(workflow, &["requires"]).len(),
-                0,
-                REQUIRES_MAX,
-            );
+            count(checker, &format!("{path}.requires"), items(workflow, &["requires"]).len(), 0, REQUIRES_MAX);
         }
         for (number, activity) in activities.iter().enumerate() {
             count(

@@ -34,44 +34,20 @@ pub(crate) fn references(loaded: &Loaded) -> Vec<Finding> {
     };
     let pubsubs = of("pubsub");
     for subscription in &loaded.subscriptions {
-        unknown(
-            &subscription.origin,
-            "spec.pubsubname",
-            "pubsub component",
-            &subscription.pubsub_name,
-            &pubsubs,
-        );
+        unknown(&subscription.origin, "spec.pubsubname", "pubsub component", &subscription.pubsub_name, &pubsubs);
     }
     let mut stores = of("secretstores");
     stores.push("kubernetes");
-    let users = loaded
-        .components
-        .iter()
-        .map(|component| (&component.origin, &component.secret_store));
-    for (origin, store) in users.chain(
-        loaded
-            .http_endpoints
-            .iter()
-            .map(|endpoint| (&endpoint.origin, &endpoint.secret_store)),
-    ) {
-        unknown(
-            origin,
-            "auth.secretStore",
-            "secret store component",
-            store.as_deref().unwrap_or_default(),
-            &stores,
-        );
+    let users = loaded.components.iter().map(|component| (&component.origin, &component.secret_store));
+    for (origin, store) in
+        users.chain(loaded.http_endpoints.iter().map(|endpoint| (&endpoint.origin, &endpoint.secret_store)))
+    {
+        unknown(origin, "auth.secretStore", "secret store component", store.as_deref().unwrap_or_default(), &stores);
     }
     let components: Vec<&str> = loaded.components.iter().map(|component| component.name.as_str()).collect();
     for resiliency in &loaded.resiliencies {
         for name in resiliency.components.keys() {
-            unknown(
-                &resiliency.origin,
-                &format!("spec.targets.components.{name}"),
-                "component",
-                name,
-                &components,
-            );
+            unknown(&resiliency.origin, &format!("spec.targets.components.{name}"), "component", name, &components);
         }
     }
     findings
@@ -81,7 +57,8 @@ fn actor_state_stores(components: &[Component], findings: &mut Vec<Finding>) {
     let is_actor_store = |component: &&Component| {
         let mut items = component.metadata.iter();
         component.component_type.starts_with("state.")
-            && items.any(|item| item.name.eq_ignore_ascii_case("actorStateStore") && item.value.as_deref() == Some("true"))
+            && items
+                .any(|item| item.name.eq_ignore_ascii_case("actorStateStore") && item.value.as_deref() == Some("true"))
     };
     let share_an_app = |left: &Component, right: &Component| {
         left.scopes.is_empty() || right.scopes.is_empty() || left.scopes.iter().any(|app| right.scopes.contains(app))
@@ -89,19 +66,10 @@ fn actor_state_stores(components: &[Component], findings: &mut Vec<Finding>) {
     let stores: Vec<&Component> = components.iter().filter(is_actor_store).collect();
     for (index, store) in stores.iter().enumerate() {
         if let Some(first) = stores.iter().take(index).find(|first| share_an_app(first, store)) {
-            let message = format!(
-                "{} is a second actor state store besides {}; only one is allowed",
-                store.name, first.name
-            );
+            let message =
+                format!("{} is a second actor state store besides {}; only one is allowed", store.name, first.name);
             let suggestion = "remove actorStateStore from one of them, or give them different scopes";
-            findings.push(finding(
-                Error,
-                &store.origin.file,
-                store.origin.line,
-                "spec.metadata",
-                message,
-                suggestion,
-            ));
+            findings.push(finding(Error, &store.origin.file, store.origin.line, "spec.metadata", message, suggestion));
         }
     }
 }

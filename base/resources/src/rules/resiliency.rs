@@ -23,13 +23,8 @@ const PROTECTED_RETRY: &str = "DaprBuiltInActorNotFoundRetries";
 const BUILT_IN_RETRIES_MIN: i64 = 3;
 
 /// Variables of a trip expression.
-const TRIP_VARIABLES: [&str; 5] = [
-    "requests",
-    "totalSuccesses",
-    "totalFailures",
-    "consecutiveSuccesses",
-    "consecutiveFailures",
-];
+const TRIP_VARIABLES: [&str; 5] =
+    ["requests", "totalSuccesses", "totalFailures", "consecutiveSuccesses", "consecutiveFailures"];
 
 /// A target's use of a policy, kept until all Resiliencies are read, since they share their policies.
 #[derive(Clone, Debug)]
@@ -80,7 +75,8 @@ pub(crate) fn resiliency(checker: &mut Checker, resiliency: &Resiliency) -> Vec<
         collect(checker, &format!("{path}.inbound"), &target.inbound, &mut references);
         collect(checker, &format!("{path}.outbound"), &target.outbound, &mut references);
     }
-    let nothing = resiliency.timeouts.is_empty() && resiliency.retries.is_empty() && resiliency.circuit_breakers.is_empty();
+    let nothing =
+        resiliency.timeouts.is_empty() && resiliency.retries.is_empty() && resiliency.circuit_breakers.is_empty();
     if nothing && references.is_empty() {
         checker.report(
             Warning,
@@ -95,22 +91,17 @@ pub(crate) fn resiliency(checker: &mut Checker, resiliency: &Resiliency) -> Vec<
 fn retry_policy(checker: &mut Checker, name: &str, retry: &RetrySpec) {
     let path = format!("spec.policies.retries.{name}");
     if name == PROTECTED_RETRY {
-        checker.report(
-            Warning,
-            &path,
-            "this built-in retry cannot be changed; the policy is ignored",
-            "remove it",
-        );
+        checker.report(Warning, &path, "this built-in retry cannot be changed; the policy is ignored", "remove it");
     }
     if BUILT_IN_RETRIES.contains(&name) && retry.max_retries.is_none_or(|retries| retries < BUILT_IN_RETRIES_MIN) {
-        let message =
-            format!("a built-in retry keeps at least {BUILT_IN_RETRIES_MIN} attempts; maxRetries is set to {BUILT_IN_RETRIES_MIN}");
+        let message = format!(
+            "a built-in retry keeps at least {BUILT_IN_RETRIES_MIN} attempts; maxRetries is set to {BUILT_IN_RETRIES_MIN}"
+        );
         checker.report(Warning, &path, message, format!("write maxRetries: {BUILT_IN_RETRIES_MIN} or more"));
     }
-    for (field, text, least, most) in [
-        ("httpStatusCodes", &retry.http_status_codes, 100, 599),
-        ("gRPCStatusCodes", &retry.grpc_status_codes, 0, 16),
-    ] {
+    for (field, text, least, most) in
+        [("httpStatusCodes", &retry.http_status_codes, 100, 599), ("gRPCStatusCodes", &retry.grpc_status_codes, 0, 16)]
+    {
         if let Some(problem) = codes_problem(text, least, most) {
             let message = format!("expected codes from {least} to {most} such as \"429,500-599\": {problem}");
             checker.report(Error, &format!("{path}.matching.{field}"), message, "");
@@ -164,7 +155,8 @@ fn trip_problem(trip: &str) -> Option<(String, String)> {
     }
     let words = trip.split(|c: char| !c.is_alphanumeric() && c != '_');
     let mut identifiers = words.filter(|word| word.starts_with(|first: char| first.is_alphabetic() || first == '_'));
-    let known = |word: &str| TRIP_VARIABLES.contains(&word) || ["true", "false", "double", "int", "uint", "in"].contains(&word);
+    let known =
+        |word: &str| TRIP_VARIABLES.contains(&word) || ["true", "false", "double", "int", "uint", "in"].contains(&word);
     let unknown = identifiers.find(|word| !known(word))?;
     let mut suggestion = did_you_mean(unknown, TRIP_VARIABLES);
     if suggestion.is_empty() {
@@ -192,14 +184,16 @@ fn collect(checker: &Checker, path: &str, target: &PolicyNames, references: &mut
 }
 
 /// Targets that name a policy which no Resiliency defines: they simply get none, so it is only a warning.
-pub(crate) fn unknown_policies(resiliencies: &[Resiliency], references: &[PolicyReference], findings: &mut Vec<Finding>) {
+pub(crate) fn unknown_policies(
+    resiliencies: &[Resiliency],
+    references: &[PolicyReference],
+    findings: &mut Vec<Finding>,
+) {
     let names = |kind: PolicyKind| -> BTreeSet<&str> {
         let keys: Box<dyn Iterator<Item = &str>> = match kind {
-            PolicyKind::Timeout => Box::new(
-                resiliencies
-                    .iter()
-                    .flat_map(|resiliency| resiliency.timeouts.keys().map(String::as_str)),
-            ),
+            PolicyKind::Timeout => {
+                Box::new(resiliencies.iter().flat_map(|resiliency| resiliency.timeouts.keys().map(String::as_str)))
+            }
             PolicyKind::Retry => Box::new(
                 resiliencies
                     .iter()
@@ -207,9 +201,7 @@ pub(crate) fn unknown_policies(resiliencies: &[Resiliency], references: &[Policy
                     .chain(BUILT_IN_RETRIES),
             ),
             PolicyKind::CircuitBreaker => Box::new(
-                resiliencies
-                    .iter()
-                    .flat_map(|resiliency| resiliency.circuit_breakers.keys().map(String::as_str)),
+                resiliencies.iter().flat_map(|resiliency| resiliency.circuit_breakers.keys().map(String::as_str)),
             ),
         };
         keys.collect()
@@ -229,14 +221,7 @@ pub(crate) fn unknown_policies(resiliencies: &[Resiliency], references: &[Policy
             suggestion = format!("define it in spec.policies.{section}");
         }
         let message = format!("there is no {what} policy named {:?}, so the target gets none", reference.name);
-        findings.push(finding(
-            Warning,
-            &reference.file,
-            reference.line,
-            &reference.path,
-            message,
-            suggestion,
-        ));
+        findings.push(finding(Warning, &reference.file, reference.line, &reference.path, message, suggestion));
     }
 }
 
@@ -266,10 +251,7 @@ mod tests {
         }
         assert_eq!(
             trip_problem("consecutiveFailure > 5"),
-            Some((
-                "unknown variable consecutiveFailure".to_owned(),
-                "did you mean consecutiveFailures?".to_owned()
-            ))
+            Some(("unknown variable consecutiveFailure".to_owned(), "did you mean consecutiveFailures?".to_owned()))
         );
         assert!(trip_problem("consecutiveFailures >").is_some());
     }

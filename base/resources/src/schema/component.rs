@@ -1,6 +1,8 @@
 //! Component and HTTPEndpoint.
 
-use super::{API_VERSION, AUTH, Case, Field, KIND, METADATA, NAME_VALUES, SCOPES, SECRET_KEY_REF, Shape, optional, required};
+use super::{
+    API_VERSION, AUTH, Case, Field, KIND, METADATA, NAME_VALUES, SCOPES, SECRET_KEY_REF, Shape, optional, required,
+};
 
 pub(crate) const COMPONENT: &[Field] = &[
     API_VERSION,
@@ -37,10 +39,7 @@ pub(crate) const HTTP_ENDPOINT: &[Field] = &[
                     optional("rootCA", TLS_DOCUMENT),
                     optional("certificate", TLS_DOCUMENT),
                     optional("privateKey", TLS_DOCUMENT),
-                    optional(
-                        "renegotiation",
-                        Shape::Word(&["Never", "OnceAsClient", "FreelyAsClient"], Case::Exact),
-                    ),
+                    optional("renegotiation", Shape::Word(&["Never", "OnceAsClient", "FreelyAsClient"], Case::Exact)),
                 ]),
             ),
         ]),

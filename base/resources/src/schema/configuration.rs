@@ -167,10 +167,7 @@ pub(crate) const CONFIGURATION: &[Field] = &[
                 "features",
                 Shape::List(&Shape::Object(&[required("name", Shape::Text), optional("enabled", Shape::Bool)])),
             ),
-            optional(
-                "api",
-                Shape::Object(&[optional("allowed", API_RULES), optional("denied", API_RULES)]),
-            ),
+            optional("api", Shape::Object(&[optional("allowed", API_RULES), optional("denied", API_RULES)])),
             optional("components", Shape::Object(&[optional("deny", TEXTS)])),
             optional(
                 "logging",

@@ -1,6 +1,8 @@
 //! MCPServer.
 
-use super::{API_VERSION, Field, KIND, METADATA, NAME_VALUES, SCOPES, SECRET_KEY_REF, Shape, TEXTS, optional, required};
+use super::{
+    API_VERSION, Field, KIND, METADATA, NAME_VALUES, SCOPES, SECRET_KEY_REF, Shape, TEXTS, optional, required,
+};
 
 const AUTH: Shape = Shape::Object(&[
     optional("secretStore", Shape::Text),
@@ -37,7 +39,8 @@ const HTTP_TRANSPORT: Shape = Shape::Object(&[
 
 const WORKFLOW: Shape = Shape::Object(&[required("workflowName", Shape::Text), optional("appID", Shape::Text)]);
 const HOOKS: Shape = Shape::List(&Shape::Object(&[required("workflow", WORKFLOW)]));
-const MUTATING_HOOKS: Shape = Shape::List(&Shape::Object(&[required("workflow", WORKFLOW), optional("mutate", Shape::Bool)]));
+const MUTATING_HOOKS: Shape =
+    Shape::List(&Shape::Object(&[required("workflow", WORKFLOW), optional("mutate", Shape::Bool)]));
 
 pub(crate) const MCP_SERVER: &[Field] = &[
     API_VERSION,

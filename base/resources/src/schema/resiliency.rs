@@ -56,10 +56,7 @@ pub(crate) const TARGETS: &[Field] = &[
             optional("circuitBreakerCacheSize", COUNT),
         ])),
     ),
-    optional(
-        "components",
-        Shape::Map(&Shape::Object(&[optional("inbound", NAMES), optional("outbound", NAMES)])),
-    ),
+    optional("components", Shape::Map(&Shape::Object(&[optional("inbound", NAMES), optional("outbound", NAMES)]))),
 ];
 
 pub(crate) const RESILIENCY: &[Field] = &[
@@ -68,10 +65,7 @@ pub(crate) const RESILIENCY: &[Field] = &[
     METADATA,
     required(
         "spec",
-        Shape::Object(&[
-            optional("policies", Shape::Object(POLICIES)),
-            optional("targets", Shape::Object(TARGETS)),
-        ]),
+        Shape::Object(&[optional("policies", Shape::Object(POLICIES)), optional("targets", Shape::Object(TARGETS))]),
     ),
     SCOPES,
 ];

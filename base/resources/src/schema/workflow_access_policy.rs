@@ -2,19 +2,11 @@
 
 use super::{API_VERSION, Case, Field, KIND, METADATA, SCOPES, Shape, optional, required};
 
-const OPERATION: Shape = Shape::Word(
-    &["schedule", "terminate", "raise", "pause", "resume", "purge", "get", "rerun"],
-    Case::Exact,
-);
+const OPERATION: Shape =
+    Shape::Word(&["schedule", "terminate", "raise", "pause", "resume", "purge", "get", "rerun"], Case::Exact);
 
 const EVENT_TYPE: Shape = Shape::Word(
-    &[
-        "activity.started",
-        "activity.completed",
-        "workflow.started",
-        "workflow.completed",
-        "event.raised",
-    ],
+    &["activity.started", "activity.completed", "workflow.started", "workflow.completed", "event.raised"],
     Case::Exact,
 );
 
@@ -45,10 +37,7 @@ pub(crate) const WORKFLOW_ACCESS_POLICY: &[Field] = &[
                         REQUIRES,
                     ])),
                 ),
-                optional(
-                    "activities",
-                    Shape::List(&Shape::Object(&[required("name", Shape::Text), REQUIRES])),
-                ),
+                optional("activities", Shape::List(&Shape::Object(&[required("name", Shape::Text), REQUIRES]))),
             ])),
         )]),
     ),

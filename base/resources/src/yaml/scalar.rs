@@ -24,8 +24,12 @@ impl Scalar {
     pub(crate) fn resolve(text: &str) -> Scalar {
         match text {
             "" | "~" | "null" | "Null" | "NULL" => return Scalar::Null,
-            "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => return Scalar::Bool(true),
-            "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => return Scalar::Bool(false),
+            "y" | "Y" | "yes" | "Yes" | "YES" | "true" | "True" | "TRUE" | "on" | "On" | "ON" => {
+                return Scalar::Bool(true);
+            }
+            "n" | "N" | "no" | "No" | "NO" | "false" | "False" | "FALSE" | "off" | "Off" | "OFF" => {
+                return Scalar::Bool(false);
+            }
             _ => {}
         }
         if !text.starts_with(|first: char| first.is_ascii_digit() || "+-.".contains(first)) {

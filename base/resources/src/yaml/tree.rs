@@ -13,17 +13,8 @@ const NODES_MAX: usize = 200_000;
 
 /// A list or map that is not closed yet.
 enum Open {
-    List {
-        items: Vec<Node>,
-        line: usize,
-        anchor: usize,
-    },
-    Map {
-        entries: Vec<Entry>,
-        key: Option<(String, usize)>,
-        line: usize,
-        anchor: usize,
-    },
+    List { items: Vec<Node>, line: usize, anchor: usize },
+    Map { entries: Vec<Entry>, key: Option<(String, usize)>, line: usize, anchor: usize },
 }
 
 struct Builder {
@@ -95,10 +86,7 @@ impl Builder {
     }
 
     fn error(line: usize, message: impl Into<String>) -> SyntaxError {
-        SyntaxError {
-            line,
-            message: message.into(),
-        }
+        SyntaxError { line, message: message.into() }
     }
 
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), SyntaxError> {
@@ -121,49 +109,19 @@ impl Builder {
             Event::Scalar(text, style, anchor, tag) => {
                 self.count(1, line)?;
                 let resolved = resolve(&text, style, tag.as_deref());
-                self.place(
-                    Node {
-                        line,
-                        value: Value::Scalar {
-                            resolved,
-                            text: text.into_owned(),
-                        },
-                    },
-                    anchor,
-                )
+                self.place(Node { line, value: Value::Scalar { resolved, text: text.into_owned() } }, anchor)
             }
-            Event::SequenceStart(anchor, _) => self.open(
-                Open::List {
-                    items: Vec::new(),
-                    line,
-                    anchor,
-                },
-                line,
-            ),
-            Event::MappingStart(anchor, _) => self.open(
-                Open::Map {
-                    entries: Vec::new(),
-                    key: None,
-                    line,
-                    anchor,
-                },
-                line,
-            ),
+            Event::SequenceStart(anchor, _) => self.open(Open::List { items: Vec::new(), line, anchor }, line),
+            Event::MappingStart(anchor, _) => {
+                self.open(Open::Map { entries: Vec::new(), key: None, line, anchor }, line)
+            }
             Event::SequenceEnd | Event::MappingEnd => match self.stack.pop() {
-                Some(Open::List { items, line, anchor }) => self.place(
-                    Node {
-                        line,
-                        value: Value::List(items),
-                    },
-                    anchor,
-                ),
-                Some(Open::Map { entries, line, anchor, .. }) => self.place(
-                    Node {
-                        line,
-                        value: Value::Map(entries),
-                    },
-                    anchor,
-                ),
+                Some(Open::List { items, line, anchor }) => {
+                    self.place(Node { line, value: Value::List(items) }, anchor)
+                }
+                Some(Open::Map { entries, line, anchor, .. }) => {
+                    self.place(Node { line, value: Value::Map(entries) }, anchor)
+                }
                 None => Err(Self::error(line, "a list or map ends that never began")),
             },
         }
@@ -217,10 +175,9 @@ fn resolve(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Scalar {
 
 fn key_text(node: &Node) -> Result<(String, usize), SyntaxError> {
     match &node.value {
-        Value::Scalar {
-            resolved: Scalar::Bool(_) | Scalar::Null | Scalar::Text,
-            text,
-        } => Ok((text.clone(), node.line)),
+        Value::Scalar { resolved: Scalar::Bool(_) | Scalar::Null | Scalar::Text, text } => {
+            Ok((text.clone(), node.line))
+        }
         Value::Scalar { resolved, text } => Ok((resolved.canonical(text), node.line)),
         _ => Err(Builder::error(node.line, "a key must be a single word, not a list or map")),
     }
@@ -250,13 +207,7 @@ fn merge(entries: &mut Vec<Entry>, line: usize, value: Node) -> Result<(), Synta
         Value::Map(entries) => vec![entries],
         Value::List(items) => items
             .into_iter()
-            .filter_map(|item| {
-                if let Value::Map(entries) = item.value {
-                    Some(entries)
-                } else {
-                    None
-                }
-            })
+            .filter_map(|item| if let Value::Map(entries) = item.value { Some(entries) } else { None })
             .collect(),
         Value::Scalar { .. } => return Err(Builder::error(line, "<< needs a map to merge")),
     };
@@ -287,9 +238,7 @@ mod tests {
     #[test]
     fn keeps_lines_of_the_file() {
         let node = tree("a:\n  - x\n  - b: 2\n").unwrap().unwrap();
-        let Value::List(items) = &node.get("a").unwrap().value else {
-            panic!("list")
-        };
+        let Value::List(items) = &node.get("a").unwrap().value else { panic!("list") };
         assert_eq!((items[0].line, items[1].get("b").unwrap().line), (12, 13));
     }
 
@@ -322,16 +271,9 @@ mod tests {
 
     #[test]
     fn the_last_of_repeated_keys_wins_and_is_told() {
-        let parsed = parse(Chunk {
-            line: 1,
-            text: "a: 1\nb: 2\na: 3\n",
-        })
-        .unwrap();
+        let parsed = parse(Chunk { line: 1, text: "a: 1\nb: 2\na: 3\n" }).unwrap();
         assert_eq!(parsed.root.unwrap().to_json().to_string(), r#"{"a":3,"b":2}"#);
-        assert_eq!(
-            parsed.repeated,
-            [Builder::error(3, "the key \"a\" is given twice in one map (first on line 1)")]
-        );
+        assert_eq!(parsed.repeated, [Builder::error(3, "the key \"a\" is given twice in one map (first on line 1)")]);
     }
 
     #[test]

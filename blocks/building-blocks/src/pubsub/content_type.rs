@@ -22,7 +22,8 @@ pub(super) fn is_binary(content_type: &str) -> bool {
 }
 
 pub(super) fn is_text(content_type: &str) -> bool {
-    content_type.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("text/")) || essence(content_type).eq_ignore_ascii_case("application/xml")
+    content_type.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("text/"))
+        || essence(content_type).eq_ignore_ascii_case("application/xml")
 }
 
 pub(super) fn is_cloud_event_protobuf(content_type: &str, data: &[u8]) -> bool {

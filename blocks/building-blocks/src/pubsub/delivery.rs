@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -21,8 +22,10 @@ use tokio_util::sync::CancellationToken;
 use super::content_type::is_binary;
 use super::envelope::{CloudEvent, from_raw, has_expired};
 use super::routing::Router;
+use super::sink::attribute;
 use super::table::TopicSubscription;
-use super::PubSubs;
+use super::trace::TraceContext;
+use super::{BulkEvent, PubSubs};
 
 /// How long putting a message on the dead letter topic may take. *Source:* spec app_channel.md §4.2.
 const DEAD_LETTER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,13 +51,12 @@ pub struct Event {
 impl Event {
     /// A string attribute; empty when it is absent or not a string.
     pub fn attribute(&self, name: &str) -> &str {
-        self.cloud_event.get(name).and_then(Value::as_str).unwrap_or_default()
+        attribute(&self.cloud_event, name)
     }
 
-    /// The trace context to pass on: `traceparent`, or `traceid` of old publishers.
-    pub fn trace_parent(&self) -> Option<&str> {
-        let text = |name: &str| self.cloud_event.get(name).and_then(Value::as_str).filter(|text| text.split('-').count() == 4);
-        text("traceparent").or_else(|| text("traceid"))
+    /// The trace context to pass on.
+    pub fn trace(&self) -> Option<TraceContext> {
+        TraceContext::of_event(&self.cloud_event)
     }
 }
 
@@ -83,6 +85,15 @@ pub enum DeliveryResult {
 pub trait DeliverySink: Send + Sync {
     /// Hands over one event and waits for the app's answer.
     async fn deliver(&self, event: &Event) -> DeliveryResult;
+
+    /// Hands over several events in one call; one answer for each, in their order.
+    async fn deliver_bulk(&self, bulk: &BulkEvent) -> Vec<DeliveryResult> {
+        let failure = DeliveryFailure {
+            message: format!("bulk delivery is not supported for topic {}", bulk.topic),
+            status: None,
+        };
+        bulk.items.iter().map(|_| DeliveryResult::Retry(failure.clone())).collect()
+    }
 }
 
 /// What delivers the messages of one subscription.
@@ -99,9 +110,10 @@ pub(super) struct Worker {
     pub(super) log: Logger,
 }
 
-struct Attempt {
-    failure: DeliveryFailure,
-    closing: bool,
+/// An attempt that did not succeed.
+pub(super) struct Attempt {
+    pub(super) failure: DeliveryFailure,
+    pub(super) closing: bool,
 }
 
 impl fmt::Display for Attempt {
@@ -121,6 +133,12 @@ impl Failure for Attempt {
 }
 
 impl Worker {
+    /// Says that the broker ended the subscription by itself.
+    pub(super) fn report_end(&self) {
+        let TopicSubscription { pubsub_name, topic, .. } = &self.subscription;
+        self.log.warn(format_args!("pubsub {pubsub_name} ended the subscription to topic {topic}"));
+    }
+
     /// Works on one message until the broker can be told how it went.
     pub(super) async fn process(&self, mut message: Message) -> Outcome {
         if let Some(content_type) = message.content_type.clone() {
@@ -132,7 +150,9 @@ impl Worker {
         let (cloud_event, data) = match self.decode(&message, &topic) {
             Ok(decoded) => decoded,
             Err(problem) => {
-                self.log.error(format_args!("error deserializing cloud event in pubsub {name} and topic {topic}: {problem}"));
+                self.log.error(format_args!(
+                    "error deserializing cloud event in pubsub {name} and topic {topic}: {problem}"
+                ));
                 return self.give_up(message).await;
             }
         };
@@ -144,26 +164,26 @@ impl Worker {
         let path = match self.router.route(&cloud_event) {
             Ok(Some(path)) => path.to_owned(),
             Ok(None) => {
-                self.log.debug(format_args!("no matching route for event in pubsub {name} and topic {topic}; skipping"));
+                self.log
+                    .debug(format_args!("no matching route for event in pubsub {name} and topic {topic}; skipping"));
                 return self.discard(message).await;
             }
             Err(problem) => {
                 let id = cloud_event.get("id").and_then(Value::as_str).unwrap_or_default();
-                self.log.error(format_args!("error finding matching route for event {id} in pubsub {name} and topic {topic}: {problem}"));
+                self.log.error(format_args!(
+                    "error finding matching route for event {id} in pubsub {name} and topic {topic}: {problem}"
+                ));
                 return self.give_up(message).await;
             }
         };
-        let event = Event { cloud_event, data, topic, pubsub_name: name.clone(), metadata: message.metadata.clone(), path };
+        let event =
+            Event { cloud_event, data, topic, pubsub_name: name.clone(), metadata: message.metadata.clone(), path };
         self.deliver(&event, message).await
     }
 
     async fn deliver(&self, event: &Event, message: Message) -> Outcome {
-        let delivering = AtomicBool::new(false);
-        let attempt = async || {
-            delivering.store(true, Ordering::Relaxed);
-            let result = self.sink.deliver(event).await;
-            delivering.store(false, Ordering::Relaxed);
-            match result {
+        let attempt = || async {
+            match self.sink.deliver(event).await {
                 DeliveryResult::Success => Ok(true),
                 DeliveryResult::Drop => Ok(false),
                 DeliveryResult::Retry(failure) => {
@@ -175,38 +195,52 @@ impl Worker {
                 }
             }
         };
-        let result = match &self.policy {
-            None => attempt().await.map_err(|error| error.to_string()),
-            Some(policy) => {
-                let mut run = std::pin::pin!(policy.run(|_| attempt()));
-                let finished = tokio::select! {
-                    biased;
-                    result = &mut run => Some(result),
-                    () = self.closing.cancelled() => None,
-                };
-                match finished {
-                    Some(result) => result.map_err(|error| error.to_string()),
-                    // The app is working on it: its answer counts. Between two attempts nothing is lost by giving it back.
-                    None if delivering.load(Ordering::Relaxed) => run.await.map_err(|error| error.to_string()),
-                    None => return Outcome::Nack,
-                }
-            }
-        };
-        match result {
-            Ok(true) => Outcome::Ack,
-            Ok(false) => self.discard(message).await,
-            Err(_) if self.closing.is_cancelled() => Outcome::Nack,
-            Err(_) => self.give_up(message).await,
+        match self.attempts(attempt).await {
+            Some(Ok(true)) => Outcome::Ack,
+            Some(Ok(false)) => self.discard(message).await,
+            None | Some(Err(_)) if self.closing.is_cancelled() => Outcome::Nack,
+            None | Some(Err(_)) => self.give_up(message).await,
         }
     }
 
+    /// Runs attempts under the inbound policy; `None` when the subscription closed between two of them.
+    pub(super) async fn attempts<T, F>(&self, attempt: impl Fn() -> F + Sync) -> Option<Result<T, String>>
+    where
+        F: Future<Output = Result<T, Attempt>> + Send,
+    {
+        let delivering = AtomicBool::new(false);
+        let watched = || {
+            let (attempt, delivering) = (&attempt, &delivering);
+            async move {
+                delivering.store(true, Ordering::Relaxed);
+                let result = attempt().await;
+                delivering.store(false, Ordering::Relaxed);
+                result
+            }
+        };
+        let Some(policy) = &self.policy else { return Some(watched().await.map_err(|error| error.to_string())) };
+        let mut run = std::pin::pin!(policy.run(|_| watched()));
+        let finished = tokio::select! {
+            biased;
+            result = &mut run => Some(result),
+            () = self.closing.cancelled() => None,
+        };
+        let result = match finished {
+            Some(result) => result,
+            // The app is working on it: its answer counts. Between two attempts nothing is lost by giving it back.
+            None if delivering.load(Ordering::Relaxed) => run.await,
+            None => return None,
+        };
+        Some(result.map_err(|error| error.to_string()))
+    }
+
     /// Puts a message that cannot be processed on the dead letter topic; without one the broker delivers it again.
-    async fn give_up(&self, message: Message) -> Outcome {
+    pub(super) async fn give_up(&self, message: Message) -> Outcome {
         if self.dead_letter(message).await == Some(true) { Outcome::Ack } else { Outcome::Nack }
     }
 
     /// Ends a message nobody wants, with a copy on the dead letter topic when there is one.
-    async fn discard(&self, message: Message) -> Outcome {
+    pub(super) async fn discard(&self, message: Message) -> Outcome {
         if self.dead_letter(message).await == Some(false) { Outcome::Nack } else { Outcome::Ack }
     }
 
@@ -217,13 +251,21 @@ impl Worker {
             return None;
         }
         let origin = message.topic;
-        let publish = self.pubsubs.publish_bytes(&self.subscription.pubsub_name, topic, message.data, message.content_type, message.metadata);
+        let publish = self.pubsubs.publish_bytes(
+            &self.subscription.pubsub_name,
+            topic,
+            message.data,
+            message.content_type,
+            message.metadata,
+        );
         let problem = match tokio::time::timeout(DEAD_LETTER_TIMEOUT, publish).await {
             Ok(Ok(())) => return Some(true),
             Ok(Err(error)) => error.to_string(),
             Err(_elapsed) => "context deadline exceeded".to_owned(),
         };
-        self.log.error(format_args!("error sending message to dead letter, origin topic: {origin} dead letter topic {topic} err: {problem}"));
+        self.log.error(format_args!(
+            "error sending message to dead letter, origin topic: {origin} dead letter topic {topic} err: {problem}"
+        ));
         Some(false)
     }
 

@@ -72,7 +72,9 @@ fn complete(request: &EnvelopeRequest<'_>) -> Result<CloudEvent, String> {
 
 fn wrap(request: &EnvelopeRequest<'_>) -> CloudEvent {
     let overridden = |name: &str| {
-        let key = |(key, _): &(&String, &String)| key.strip_prefix_ignoring_case("cloudevent.").is_some_and(|rest| rest.eq_ignore_ascii_case(name));
+        let key = |(key, _): &(&String, &String)| {
+            key.strip_prefix_ignoring_case("cloudevent.").is_some_and(|rest| rest.eq_ignore_ascii_case(name))
+        };
         request.metadata.iter().find(key).map(|(_, value)| value.as_str())
     };
     let or_default = |value: &str, default: &str| if value.is_empty() { default.to_owned() } else { value.to_owned() };
@@ -140,13 +142,19 @@ pub(super) fn from_raw(data: &[u8], topic: &str, pubsub_name: &str) -> CloudEven
 /// Writes `expiration` for brokers without a time to live of their own.
 pub(super) fn apply_ttl(event: &mut CloudEvent, metadata: &BTreeMap<String, String>) {
     let Some(ttl) = ttl(metadata) else { return };
-    let expiration = OffsetDateTime::now_utc().saturating_add(time::Duration::try_from(ttl).unwrap_or(time::Duration::MAX));
+    let expiration =
+        OffsetDateTime::now_utc().saturating_add(time::Duration::try_from(ttl).unwrap_or(time::Duration::MAX));
     event.insert("expiration".to_owned(), format(expiration).into());
 }
 
 /// `ttl` or `ttlInSeconds` in any case: a Go duration or whole seconds above zero; anything else is ignored.
 fn ttl(metadata: &BTreeMap<String, String>) -> Option<Duration> {
-    let find = |name: &str| metadata.iter().find(|(key, value)| key.eq_ignore_ascii_case(name) && !value.is_empty()).map(|(_, value)| value.as_str());
+    let find = |name: &str| {
+        metadata
+            .iter()
+            .find(|(key, value)| key.eq_ignore_ascii_case(name) && !value.is_empty())
+            .map(|(_, value)| value.as_str())
+    };
     let text = find("ttl").or_else(|| find("ttlInSeconds"))?;
     match text.parse::<u64>() {
         Ok(seconds) => (seconds > 0).then(|| Duration::from_secs(seconds)),
@@ -162,13 +170,6 @@ pub(super) fn has_expired(event: &CloudEvent) -> bool {
 
 fn new_id() -> String {
     Uuid::new_v4().to_string()
-}
-
-/// A trace context for a publish whose caller brought none; not sampled.
-pub(super) fn new_trace_parent() -> String {
-    let trace = Uuid::new_v4().simple().to_string();
-    let span = Uuid::new_v4().simple().to_string();
-    format!("00-{trace}-{}-00", span.get(..16).expect("a UUID in simple form has 32 digits"))
 }
 
 fn now() -> String {

@@ -22,7 +22,10 @@ pub(super) fn name_empty(metadata: &BTreeMap<String, String>) -> ApiError {
 }
 
 pub(super) fn topic_empty(pubsub_name: &str, metadata: &BTreeMap<String, String>) -> ApiError {
-    with_metadata(rich(&table::PUBSUB_TOPIC_NAME_EMPTY, pubsub_name, format!("topic is empty in pubsub {pubsub_name}")), metadata)
+    with_metadata(
+        rich(&table::PUBSUB_TOPIC_NAME_EMPTY, pubsub_name, format!("topic is empty in pubsub {pubsub_name}")),
+        metadata,
+    )
 }
 
 pub(super) fn metadata_not_readable(pubsub_name: &str, metadata: &BTreeMap<String, String>, error: &str) -> ApiError {
@@ -46,11 +49,13 @@ pub(super) fn publish_failed(pubsub_name: &str, topic: &str, error: &str) -> Api
 }
 
 pub(super) fn event_not_made(pubsub_name: &str, app_id: &str, error: &str) -> ApiError {
-    rich(&table::PUBSUB_CLOUD_EVENT_CREATION, pubsub_name, "cannot create cloudevent".to_owned()).info(&[("appID", app_id), ("error", error)])
+    rich(&table::PUBSUB_CLOUD_EVENT_CREATION, pubsub_name, "cannot create cloudevent".to_owned())
+        .info(&[("appID", app_id), ("error", error)])
 }
 
 pub(super) fn envelope_not_written(pubsub_name: &str, topic: &str, app_id: &str, error: &str) -> ApiError {
-    let message = format!("error when marshalling cloud event envelope for topic {topic} pubsub {pubsub_name}: {error}");
+    let message =
+        format!("error when marshalling cloud event envelope for topic {topic} pubsub {pubsub_name}: {error}");
     rich(&table::PUBSUB_MARSHAL_ENVELOPE, pubsub_name, message).info(&[("appID", app_id), ("error", error)])
 }
 

@@ -4,6 +4,8 @@
 //! [`PubSubs`]; `sidecar` feeds and starts [`Subscriptions`]; the app is reached through [`DeliverySink`].
 //! *Invariant:* a message is acknowledged only after the app took it, dropped it, or it was put on the dead letter topic.
 
+mod bulk;
+mod bulk_sink;
 mod content_type;
 mod delivery;
 mod envelope;
@@ -17,6 +19,7 @@ mod subscriptions;
 mod table;
 #[cfg(test)]
 mod tests;
+mod trace;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -27,6 +30,7 @@ use pillion_runtime::resiliency::Policies;
 
 use scopes::Scopes;
 
+pub use bulk::{BulkEvent, BulkItem};
 pub use delivery::{DeliveryFailure, DeliveryResult, DeliverySink, Event};
 pub use envelope::CloudEvent;
 pub use publish::{BulkEntry, BulkPublishError, FailedEntry, PublishCall};
@@ -34,6 +38,7 @@ pub use sink::{GrpcSink, HttpSink, app_sink};
 pub use streaming::{StreamAnswers, TopicStream};
 pub use subscriptions::Subscriptions;
 pub use table::{Kind, SubscriptionInfo, TopicSubscription, ask_app};
+pub use trace::TraceContext;
 
 /// The loaded pub/sub components of one sidecar; components can be added and removed while calls are under way.
 pub struct PubSubs {
@@ -59,7 +64,12 @@ impl PubSubs {
     /// Adds a component, replacing one of the same name. `namespaced`: its metadata as written used `{namespace}`, so its
     /// topics get the namespace as prefix.
     pub fn add(&self, name: &str, component: Arc<dyn PubSub>, metadata: &Metadata, namespaced: bool) {
-        let entry = Arc::new(Entry { name: name.to_owned(), component, scopes: Scopes::new(metadata, &self.app_id), namespaced });
+        let entry = Arc::new(Entry {
+            name: name.to_owned(),
+            component,
+            scopes: Scopes::new(metadata, &self.app_id),
+            namespaced,
+        });
         self.entries.rcu(|entries| {
             let mut entries = HashMap::clone(entries);
             entries.insert(name.to_owned(), entry.clone());
@@ -92,7 +102,10 @@ impl PubSubs {
 }
 
 /// The `rawPayload` of metadata. *Source:* Go's spellings of booleans.
-fn is_raw(metadata: &BTreeMap<String, String>) -> Result<bool, String> {
+///
+/// # Errors
+/// The value is not a boolean.
+pub fn is_raw(metadata: &BTreeMap<String, String>) -> Result<bool, String> {
     match metadata.get("rawPayload").map(String::as_str) {
         None | Some("" | "0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
         Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),

@@ -15,7 +15,8 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::content_type::{is_binary, is_cloud_event, is_json, is_text};
-use super::envelope::{EnvelopeRequest, apply_ttl, envelope, new_trace_parent};
+use super::envelope::{EnvelopeRequest, apply_ttl, envelope};
+use super::trace::TraceContext;
 use super::{Entry, PubSubs, errors, is_raw};
 
 /// Single publishes at a time of a bulk publish the broker cannot do itself. *Source:* spec internals.md §9.2.
@@ -30,7 +31,7 @@ pub struct PublishCall {
     pub topic: String,
     /// Request metadata.
     pub metadata: BTreeMap<String, String>,
-    /// `traceparent` of the call; made up when there is none.
+    /// `traceparent` of the call; one that is not valid counts as none.
     pub trace_parent: Option<String>,
     /// `tracestate` of the call.
     pub trace_state: Option<String>,
@@ -111,7 +112,8 @@ impl PubSubs {
     /// The `ERR_PUBSUB_*` rows: unknown component, empty names, topic not allowed, unreadable metadata or event, broker.
     pub async fn publish(&self, call: PublishCall, data: Bytes, content_type: &str) -> Result<(), ApiError> {
         let entry = self.checked(&call.pubsub_name, &call.topic, &call.metadata)?;
-        let raw = is_raw(&call.metadata).map_err(|error| errors::metadata_not_readable(&call.pubsub_name, &call.metadata, &error))?;
+        let raw = is_raw(&call.metadata)
+            .map_err(|error| errors::metadata_not_readable(&call.pubsub_name, &call.metadata, &error))?;
         let data = if raw { data } else { self.wrap(&entry, &call, &data, content_type, &call.metadata)? };
         self.send(&entry, &call.topic, data, None, call.metadata).await
     }
@@ -122,7 +124,8 @@ impl PubSubs {
     /// As [`Self::publish`], with the entries that failed.
     pub async fn bulk_publish(&self, call: PublishCall, entries: Vec<BulkEntry>) -> Result<(), BulkPublishError> {
         let entry = self.checked(&call.pubsub_name, &call.topic, &call.metadata)?;
-        let raw = is_raw(&call.metadata).map_err(|error| errors::metadata_not_readable(&call.pubsub_name, &call.metadata, &error))?;
+        let raw = is_raw(&call.metadata)
+            .map_err(|error| errors::metadata_not_readable(&call.pubsub_name, &call.metadata, &error))?;
         let mut ids = HashSet::new();
         if !entries.iter().all(|entry| !entry.entry_id.is_empty() && ids.insert(entry.entry_id.as_str())) {
             let problem = "entryId is duplicated or not present for entry";
@@ -140,9 +143,13 @@ impl PubSubs {
                     metadata.entry(key.clone()).or_insert_with(|| value.clone());
                 }
             }
-            let data = if raw { item.data } else { self.wrap(&entry, &call, &item.data, &item.content_type, &metadata)? };
+            let data =
+                if raw { item.data } else { self.wrap(&entry, &call, &item.data, &item.content_type, &metadata)? };
             let content_type = Some(item.content_type).filter(|text| raw && !text.is_empty());
-            pending.push(Unpublished { request: PublishRequest { topic: topic.clone(), data, content_type, metadata }, entry_id: item.entry_id });
+            pending.push(Unpublished {
+                request: PublishRequest { topic: topic.clone(), data, content_type, metadata },
+                entry_id: item.entry_id,
+            });
         }
         let policy = self.policies.component_outbound(&call.pubsub_name, ComponentKind::Pubsub);
         let pending = parking_lot::Mutex::new(pending);
@@ -159,7 +166,11 @@ impl PubSubs {
         let text = error.to_string();
         let failed = match error {
             resiliency::PolicyError::Operation(Leftover(failed, _)) => failed,
-            _ => pending.into_inner().into_iter().map(|item| FailedEntry { entry_id: item.entry_id, error: text.clone() }).collect(),
+            _ => pending
+                .into_inner()
+                .into_iter()
+                .map(|item| FailedEntry { entry_id: item.entry_id, error: text.clone() })
+                .collect(),
         };
         Err(BulkPublishError { error: errors::publish_failed(&call.pubsub_name, &call.topic, &text), failed })
     }
@@ -187,12 +198,17 @@ impl PubSubs {
     /// # Errors
     /// `ERR_PUBSUB_EVENTS_SER`: not the JSON that was expected, or an event that does not fit its content type.
     pub fn read_bulk_entries(&self, call: &PublishCall, body: &[u8]) -> Result<Vec<BulkEntry>, ApiError> {
-        let entries: Vec<HttpEntry> = serde_json::from_slice(body)
-            .map_err(|error| self.entries_not_read(call, &error.to_string()))?;
+        let entries: Vec<HttpEntry> =
+            serde_json::from_slice(body).map_err(|error| self.entries_not_read(call, &error.to_string()))?;
         let read = |entry: HttpEntry| {
             let data = event_bytes(&entry.event, &entry.content_type)
                 .map_err(|error| errors::envelope_not_written(&call.pubsub_name, &call.topic, &self.app_id, &error))?;
-            Ok(BulkEntry { entry_id: entry.entry_id, data, content_type: entry.content_type, metadata: entry.metadata.unwrap_or_default() })
+            Ok(BulkEntry {
+                entry_id: entry.entry_id,
+                data,
+                content_type: entry.content_type,
+                metadata: entry.metadata.unwrap_or_default(),
+            })
         };
         entries.into_iter().map(read).collect()
     }
@@ -210,7 +226,12 @@ impl PubSubs {
         self.send(&entry, topic, data, content_type, metadata).await
     }
 
-    fn checked(&self, pubsub_name: &str, topic: &str, metadata: &BTreeMap<String, String>) -> Result<Arc<Entry>, ApiError> {
+    fn checked(
+        &self,
+        pubsub_name: &str,
+        topic: &str,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<Arc<Entry>, ApiError> {
         if pubsub_name.is_empty() {
             return Err(errors::name_empty(metadata));
         }
@@ -229,7 +250,13 @@ impl PubSubs {
         content_type: &str,
         metadata: &BTreeMap<String, String>,
     ) -> Result<Bytes, ApiError> {
-        let trace_parent = call.trace_parent.clone().unwrap_or_else(new_trace_parent);
+        // A caller without a trace publishes events with an empty one, as in the original.
+        let trace_parent = call
+            .trace_parent
+            .as_deref()
+            .and_then(TraceContext::parse)
+            .map(|context| context.to_string())
+            .unwrap_or_default();
         let request = EnvelopeRequest {
             app_id: &self.app_id,
             pubsub_name: &call.pubsub_name,
@@ -237,16 +264,17 @@ impl PubSubs {
             content_type,
             data,
             trace_parent: &trace_parent,
-            trace_state: call.trace_state.as_deref().unwrap_or_default(),
+            trace_state: call.trace_state.as_deref().filter(|_| !trace_parent.is_empty()).unwrap_or_default(),
             metadata,
         };
-        let mut event = envelope(&request).map_err(|error| errors::event_not_made(&call.pubsub_name, &self.app_id, &error))?;
+        let mut event =
+            envelope(&request).map_err(|error| errors::event_not_made(&call.pubsub_name, &self.app_id, &error))?;
         if !entry.component.capability().message_ttl {
             apply_ttl(&mut event, metadata);
         }
-        serde_json::to_vec(&event)
-            .map(Bytes::from)
-            .map_err(|error| errors::envelope_not_written(&call.pubsub_name, &call.topic, &self.app_id, &error.to_string()))
+        serde_json::to_vec(&event).map(Bytes::from).map_err(|error| {
+            errors::envelope_not_written(&call.pubsub_name, &call.topic, &self.app_id, &error.to_string())
+        })
     }
 
     async fn send(
@@ -263,7 +291,9 @@ impl PubSubs {
         let request = PublishRequest { topic: self.broker_topic(entry, topic), data, content_type, metadata };
         let result = match self.policies.component_outbound(&entry.name, ComponentKind::Pubsub) {
             None => entry.component.publish(request).await.map_err(|error| error.to_string()),
-            Some(policy) => policy.run(|_| entry.component.publish(request.clone())).await.map_err(|error| error.to_string()),
+            Some(policy) => {
+                policy.run(|_| entry.component.publish(request.clone())).await.map_err(|error| error.to_string())
+            }
         };
         result.map_err(|error| errors::publish_failed(&entry.name, topic, &error))
     }
@@ -293,8 +323,11 @@ impl Kept<'_> {
             }
         } else {
             let calls = stream::iter(requests.enumerate().collect::<Vec<_>>());
-            let results: Vec<(usize, Result<(), ComponentError>)> =
-                calls.map(|(index, request)| async move { (index, component.publish(request).await) }).buffer_unordered(BULK_CONCURRENCY).collect().await;
+            let results: Vec<(usize, Result<(), ComponentError>)> = calls
+                .map(|(index, request)| async move { (index, component.publish(request).await) })
+                .buffer_unordered(BULK_CONCURRENCY)
+                .collect()
+                .await;
             failures.extend(results.into_iter().filter_map(|(index, result)| Some((index, result.err()?.to_string()))));
         }
         let mut index = 0;
@@ -303,7 +336,11 @@ impl Kept<'_> {
             failures.contains_key(&(index - 1))
         });
         let Some(first) = failures.values().next().cloned() else { return Ok(()) };
-        let failed = self.attempt.iter().zip(failures.into_values()).map(|(item, error)| FailedEntry { entry_id: item.entry_id.clone(), error });
+        let failed = self
+            .attempt
+            .iter()
+            .zip(failures.into_values())
+            .map(|(item, error)| FailedEntry { entry_id: item.entry_id.clone(), error });
         Err(Leftover(failed.collect(), first))
     }
 }
@@ -313,7 +350,10 @@ fn event_bytes(event: &Value, content_type: &str) -> Result<Bytes, String> {
     let mismatch = || "error: mismatch between contentType and event".to_owned();
     if is_binary(content_type) {
         let text = event.as_str().ok_or_else(mismatch)?;
-        return STANDARD.decode(text).map(Bytes::from).map_err(|error| format!("error: unable to decode base64 application/octect-stream data: {error}"));
+        return STANDARD
+            .decode(text)
+            .map(Bytes::from)
+            .map_err(|error| format!("error: unable to decode base64 application/octect-stream data: {error}"));
     }
     if is_text(content_type) {
         return event.as_str().map(|text| Bytes::copy_from_slice(text.as_bytes())).ok_or_else(mismatch);

@@ -35,7 +35,9 @@ impl Router {
                 let condition = if text.is_empty() {
                     None
                 } else {
-                    let program = environment.compile(text).map_err(|error| format!("the match expression {text:?} of route {:?} is not valid: {error}", rule.path))?;
+                    let program = environment.compile(text).map_err(|error| {
+                        format!("the match expression {text:?} of route {:?} is not valid: {error}", rule.path)
+                    })?;
                     Some((program, text.to_owned()))
                 };
                 Ok(Rule { condition, path: rule.path.clone() })
@@ -67,7 +69,8 @@ impl Router {
 }
 
 fn object(map: &CloudEvent) -> Value {
-    let entries: HashMap<Key, Value> = map.iter().map(|(key, item)| (Key::String(Arc::new(key.clone())), value(item))).collect();
+    let entries: HashMap<Key, Value> =
+        map.iter().map(|(key, item)| (Key::String(Arc::new(key.clone())), value(item))).collect();
     Value::Map(Map { map: Arc::new(entries) })
 }
 

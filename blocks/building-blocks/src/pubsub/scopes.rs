@@ -14,7 +14,8 @@ pub(super) struct Scopes {
 impl Scopes {
     pub(super) fn new(metadata: &Metadata, app_id: &str) -> Self {
         let value = |name: &str| metadata.get(name).unwrap_or_default().replace(' ', "");
-        let topics = |name: &str| Some(value(name)).filter(|text| !text.is_empty()).map(|text| split(&text)).unwrap_or_default();
+        let topics =
+            |name: &str| Some(value(name)).filter(|text| !text.is_empty()).map(|text| split(&text)).unwrap_or_default();
         let scoped = |name: &str| {
             let text = value(name);
             let apps = text.split(';').filter_map(|app| app.split_once('='));

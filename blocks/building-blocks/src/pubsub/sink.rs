@@ -18,12 +18,17 @@ use pillion_runtime::message::{AppStatus, InvokeRequest};
 use prost_types::value::Kind;
 use serde_json::Value;
 use tonic::Code;
+use tonic::metadata::{MetadataMap, MetadataValue};
 
+use super::bulk::BulkEvent;
+use super::bulk_sink::{deliver_grpc, deliver_http};
 use super::content_type::{CLOUD_EVENT, is_cloud_event, is_json, is_text};
 use super::delivery::{DeliveryFailure, DeliveryResult, DeliverySink, Event};
+use super::envelope::CloudEvent;
+use super::trace::TraceContext;
 
 /// The largest answer of an app that is read, in bytes.
-const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
+pub(super) const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
 /// Attributes that have fields of their own in `TopicEventRequest`.
 const OWN_FIELDS: [&str; 7] = ["id", "source", "datacontenttype", "type", "specversion", "data", "data_base64"];
 
@@ -70,21 +75,32 @@ impl DeliverySink for HttpSink {
         let body = response.body.collect(ANSWER_LIMIT).await.unwrap_or_default();
         self.judge(event, status, &body)
     }
+
+    async fn deliver_bulk(&self, bulk: &BulkEvent) -> Vec<DeliveryResult> {
+        deliver_http(&self.channel, &self.log, bulk).await
+    }
 }
 
 impl HttpSink {
     fn judge(&self, event: &Event, status: u16, body: &[u8]) -> DeliveryResult {
         let id = event.attribute("id");
-        let retry = |message: String, status: Option<u16>| DeliveryResult::Retry(DeliveryFailure { message, status: status.map(i32::from) });
+        let retry = |message: String, status: Option<u16>| {
+            DeliveryResult::Retry(DeliveryFailure { message, status: status.map(i32::from) })
+        };
         match status {
             200..=299 => match answered_status(body).as_deref() {
                 None | Some("" | "SUCCESS") => DeliveryResult::Success,
-                Some("RETRY") => retry(format!("RETRY status returned from app while processing pub/sub event {id}"), None),
+                Some("RETRY") => {
+                    retry(format!("RETRY status returned from app while processing pub/sub event {id}"), None)
+                }
                 Some("DROP") => {
                     self.log.warn(format_args!("DROP status returned from app while processing pub/sub event {id}"));
                     DeliveryResult::Drop
                 }
-                Some(other) => retry(format!("unknown status returned from app while processing pub/sub event {id}, status: {other}"), None),
+                Some(other) => retry(
+                    format!("unknown status returned from app while processing pub/sub event {id}, status: {other}"),
+                    None,
+                ),
             },
             404 => {
                 self.log.error(format_args!(
@@ -117,7 +133,9 @@ fn answered_status(body: &[u8]) -> Option<String> {
 /// Message metadata and trace context as headers; what cannot be a header is left out.
 fn headers(event: &Event) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(event.metadata.len() + 3);
-    let trace = [("traceparent", event.trace_parent()), ("tracestate", Some(event.attribute("tracestate")).filter(|state| !state.is_empty()))];
+    let trace_parent = event.trace().map(|context| context.to_string());
+    let trace_state = Some(event.attribute("tracestate")).filter(|state| !state.is_empty());
+    let trace = [("traceparent", trace_parent.as_deref()), ("tracestate", trace_state)];
     let metadata = event.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
     for (key, value) in metadata.chain(trace.into_iter().filter_map(|(key, value)| Some((key, value?)))) {
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(key.as_bytes()), HeaderValue::from_str(value)) {
@@ -142,22 +160,34 @@ impl DeliverySink for GrpcSink {
         let retry = |message: String, status: Option<i32>| DeliveryResult::Retry(DeliveryFailure { message, status });
         let message = match topic_event(event) {
             Ok(message) => message,
-            Err(problem) => return retry(format!("error returned from app while processing pub/sub event: {problem}"), None),
+            Err(problem) => {
+                return retry(format!("error returned from app while processing pub/sub event: {problem}"), None);
+            }
         };
         let mut request = tonic::Request::new(message);
         *request.metadata_mut() = to_metadata(&headers(event));
+        add_binary_trace(request.metadata_mut(), event.trace());
         self.channel.add_token(request.metadata_mut());
         match AppCallbackClient::new(self.channel.connection()).on_topic_event(request).await {
             Ok(answer) => self.judge(id, answer.into_inner().status),
             Err(status) if status.code() == Code::Unimplemented => {
-                self.log.warn(format_args!("non-retriable error returned from app while processing pub/sub event {id}: {status}"));
+                self.log.warn(format_args!(
+                    "non-retriable error returned from app while processing pub/sub event {id}: {status}"
+                ));
                 DeliveryResult::Success
             }
             Err(status) => {
                 let code = status.code() as i32;
-                retry(format!("error returned from app while processing pub/sub event {id}: {}", status.message()), Some(code))
+                retry(
+                    format!("error returned from app while processing pub/sub event {id}: {}", status.message()),
+                    Some(code),
+                )
             }
         }
+    }
+
+    async fn deliver_bulk(&self, bulk: &BulkEvent) -> Vec<DeliveryResult> {
+        deliver_grpc(&self.channel, &self.log, bulk).await
     }
 }
 
@@ -170,6 +200,13 @@ impl GrpcSink {
     }
 }
 
+/// gRPC apps get the trace in binary form too.
+pub(super) fn add_binary_trace(metadata: &mut MetadataMap, trace: Option<TraceContext>) {
+    if let Some(context) = trace {
+        metadata.insert_bin("grpc-trace-bin", MetadataValue::from_bytes(&context.to_binary()));
+    }
+}
+
 /// What a `TopicEventResponse.status` means.
 pub(super) fn from_status(id: &str, status: i32) -> DeliveryResult {
     use pb::topic_event_response::TopicEventResponseStatus as Status;
@@ -178,7 +215,9 @@ pub(super) fn from_status(id: &str, status: i32) -> DeliveryResult {
         Ok(Status::Success) => DeliveryResult::Success,
         Ok(Status::Drop) => DeliveryResult::Drop,
         Ok(Status::Retry) => retry(format!("RETRY status returned from app while processing pub/sub event {id}")),
-        Err(_) => retry(format!("unknown status returned from app while processing pub/sub event {id}, status: {status}")),
+        Err(_) => {
+            retry(format!("unknown status returned from app while processing pub/sub event {id}, status: {status}"))
+        }
     }
 }
 
@@ -189,24 +228,38 @@ pub(super) fn from_status(id: &str, status: i32) -> DeliveryResult {
 pub(super) fn topic_event(event: &Event) -> Result<pb::TopicEventRequest, String> {
     let text = |name: &str| event.attribute(name).to_owned();
     let data_content_type = text("datacontenttype");
-    let extensions = event.cloud_event.iter().filter(|(key, _)| !OWN_FIELDS.contains(&key.as_str()));
     Ok(pb::TopicEventRequest {
         id: text("id"),
         source: text("source"),
         r#type: text("type"),
         spec_version: text("specversion"),
-        data: event_data(event, &data_content_type)?,
+        data: event_data(&event.cloud_event, &data_content_type)?,
         data_content_type,
         topic: event.topic.clone(),
         pubsub_name: event.pubsub_name.clone(),
         path: event.path.clone(),
-        extensions: Some(prost_types::Struct { fields: extensions.map(|(key, value)| (key.clone(), to_proto(value))).collect() }),
+        extensions: Some(extensions(&event.cloud_event)),
     })
 }
 
-fn event_data(event: &Event, content_type: &str) -> Result<Bytes, String> {
+/// A string attribute; empty when it is absent or not a string.
+pub(super) fn attribute<'a>(event: &'a CloudEvent, name: &str) -> &'a str {
+    event.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// The attributes without fields of their own.
+pub(super) fn extensions(event: &CloudEvent) -> prost_types::Struct {
+    let extensions = event.iter().filter(|(key, _)| !OWN_FIELDS.contains(&key.as_str()));
+    prost_types::Struct { fields: extensions.map(|(key, value)| (key.clone(), to_proto(value))).collect() }
+}
+
+/// The data as bytes.
+///
+/// # Errors
+/// It has not the form its content type announces.
+pub(super) fn event_data(event: &CloudEvent, content_type: &str) -> Result<Bytes, String> {
     const UNEXPECTED: &str = "unexpected data type encountered in envelope";
-    let field = |name: &str| event.cloud_event.get(name).filter(|value| !value.is_null());
+    let field = |name: &str| event.get(name).filter(|value| !value.is_null());
     if let Some(encoded) = field("data_base64") {
         let text = encoded.as_str().ok_or(UNEXPECTED)?;
         return STANDARD.decode(text).map(Bytes::from).map_err(|error| error.to_string());
@@ -228,9 +281,9 @@ fn to_proto(value: &Value) -> prost_types::Value {
         Value::Number(number) => Kind::NumberValue(number.as_f64().unwrap_or_default()),
         Value::String(text) => Kind::StringValue(text.clone()),
         Value::Array(items) => Kind::ListValue(prost_types::ListValue { values: items.iter().map(to_proto).collect() }),
-        Value::Object(map) => {
-            Kind::StructValue(prost_types::Struct { fields: map.iter().map(|(key, value)| (key.clone(), to_proto(value))).collect() })
-        }
+        Value::Object(map) => Kind::StructValue(prost_types::Struct {
+            fields: map.iter().map(|(key, value)| (key.clone(), to_proto(value))).collect(),
+        }),
     };
     prost_types::Value { kind: Some(kind) }
 }

@@ -74,7 +74,8 @@ pub(super) fn stream(closed: CancellationToken) -> (Arc<StreamSink>, TopicStream
 #[async_trait]
 impl DeliverySink for StreamSink {
     async fn deliver(&self, event: &Event) -> DeliveryResult {
-        let failed = |message: &str| DeliveryResult::Retry(DeliveryFailure { message: message.to_owned(), status: None });
+        let failed =
+            |message: &str| DeliveryResult::Retry(DeliveryFailure { message: message.to_owned(), status: None });
         let mut message = match topic_event(event) {
             Ok(message) => message,
             Err(problem) => return failed(&problem),

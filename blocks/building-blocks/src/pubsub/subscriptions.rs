@@ -17,7 +17,7 @@ use super::delivery::{DeliverySink, Worker};
 use super::routing::Router;
 use super::streaming::{TopicStream, stream};
 use super::table::{Kind, SubscriptionInfo, Table, TopicSubscription};
-use super::{PubSubs, is_raw};
+use super::{PubSubs, bulk, is_raw};
 
 /// Messages of one subscription the app works on at a time; brokers limit themselves further.
 const IN_FLIGHT_LIMIT: usize = 100;
@@ -28,12 +28,16 @@ pub struct Subscriptions {
     table: Mutex<Table>,
     running: tokio::sync::Mutex<Option<Running>>,
     streams: Mutex<Vec<OpenStream>>,
+    /// Nothing is subscribed to any more.
+    closed: CancellationToken,
+    /// The sidecar ends.
+    ended: CancellationToken,
     log: Logger,
 }
 
 struct Running {
     closing: CancellationToken,
-    tasks: Vec<JoinHandle<()>>,
+    tasks: JoinSet<()>,
 }
 
 struct OpenStream {
@@ -50,6 +54,8 @@ impl Subscriptions {
             table: Mutex::default(),
             running: tokio::sync::Mutex::default(),
             streams: Mutex::default(),
+            closed: CancellationToken::new(),
+            ended: CancellationToken::new(),
             log: log.scope("dapr.runtime.processor.subscription"),
         }
     }
@@ -64,27 +70,32 @@ impl Subscriptions {
         self.table.lock().programmatic = subscriptions;
     }
 
-    /// Subscribes to everything in the table; what fails is logged, the rest goes on. Does nothing when started already.
+    /// Subscribes to everything in the table; what fails is logged, the rest goes on. Does nothing when started or closed.
     pub async fn start(&self, sink: Arc<dyn DeliverySink>) {
         let mut running = self.running.lock().await;
-        if running.is_some() {
+        if running.is_some() || self.closed.is_cancelled() {
             return;
         }
-        let closing = CancellationToken::new();
-        let mut tasks = Vec::new();
+        let closing = self.closed.child_token();
+        let mut tasks = JoinSet::new();
         let mut topics: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for info in self.table.lock().merged() {
             topics.entry(info.subscription.pubsub_name.clone()).or_default().push(info.subscription.topic.clone());
         }
         for (pubsub_name, topics) in topics {
-            self.log.info(format_args!("app is subscribed to the following topics: [{}] through pubsub={pubsub_name}", topics.join(" ")));
+            self.log.info(format_args!(
+                "app is subscribed to the following topics: [{}] through pubsub={pubsub_name}",
+                topics.join(" ")
+            ));
         }
         let merged = self.table.lock().merged();
         for info in merged {
             let (name, topic) = (info.subscription.pubsub_name.clone(), info.subscription.topic.clone());
             match self.open(info.subscription, sink.clone(), closing.clone()).await {
-                Ok((worker, deliveries)) => tasks.push(tokio::spawn(run(worker, deliveries))),
-                Err(problem) => self.log.error(format_args!("failed to subscribe to topic {topic} of pubsub {name}: {problem}")),
+                Ok((worker, deliveries)) => drop(tasks.spawn(run(worker, deliveries))),
+                Err(problem) => {
+                    self.log.error(format_args!("failed to subscribe to topic {topic} of pubsub {name}: {problem}"))
+                }
             }
         }
         *running = Some(Running { closing, tasks });
@@ -92,20 +103,49 @@ impl Subscriptions {
 
     /// Takes no more messages, waits at most `limit` for those the app is working on, and gives the others back.
     pub async fn stop(&self, limit: Duration) {
-        let Some(running) = self.running.lock().await.take() else { return };
+        let mut slot = self.running.lock().await;
+        let Some(running) = slot.as_mut() else { return };
         running.closing.cancel();
-        drain(running.tasks, limit, &self.log).await;
+        // Stays in its slot meanwhile: when this future is dropped the next stop goes on waiting.
+        if tokio::time::timeout(limit, async { while running.tasks.join_next().await.is_some() {} }).await.is_err() {
+            self.report_drain(limit);
+        }
+        *slot = None; // aborts what is left
     }
 
-    /// Ends streams too; for the end of the sidecar.
-    pub async fn shutdown(&self, limit: Duration) {
-        let streams = std::mem::take(&mut *self.streams.lock());
-        let tasks = streams.into_iter().map(|open| {
+    /// Takes no more messages for good, streams included; what the app is working on goes on.
+    pub fn close(&self) {
+        self.closed.cancel();
+        for open in self.streams.lock().iter() {
             open.closing.cancel();
-            open.task
-        });
-        let tasks: Vec<JoinHandle<()>> = tasks.collect();
-        tokio::join!(self.stop(limit), drain(tasks, limit, &self.log));
+        }
+    }
+
+    /// The end of the sidecar: as [`Self::close`], and waits as [`Self::stop`] does.
+    pub async fn shutdown(&self, limit: Duration) {
+        self.ended.cancel();
+        self.close();
+        let streams = std::mem::take(&mut *self.streams.lock());
+        let drain_streams = async {
+            let deadline = tokio::time::Instant::now() + limit;
+            for mut open in streams {
+                if tokio::time::timeout_at(deadline, &mut open.task).await.is_err() {
+                    self.report_drain(limit);
+                    open.task.abort();
+                }
+            }
+        };
+        tokio::join!(self.stop(limit), drain_streams);
+    }
+
+    /// Ends when [`Self::shutdown`] begins, for a front that still waits for what its app wants.
+    pub async fn ended(&self) {
+        self.ended.cancelled().await;
+    }
+
+    fn report_drain(&self, limit: Duration) {
+        let limit = pillion_core::duration::format_go(limit);
+        self.log.warn(format_args!("drain exceeded {limit}; messages under way will be delivered again"));
     }
 
     /// Whether [`Self::start`] has been called and [`Self::stop`] has not.
@@ -116,7 +156,7 @@ impl Subscriptions {
     /// Opens a streaming subscription; each is independent of all others.
     ///
     /// # Errors
-    /// Unknown component, topic not allowed, or the broker refused; a text for the stream's status.
+    /// Unknown component, topic not allowed, the broker refused, or the end has begun; a text for the stream's status.
     pub async fn open_stream(
         &self,
         pubsub_name: &str,
@@ -137,8 +177,11 @@ impl Subscriptions {
         let closing = closed.child_token(); // ends with the stream; on its own it lets the app answer what it has
         let (sink, stream) = stream(closed);
         let (worker, deliveries) = self.open(subscription.clone(), sink, closing.clone()).await?;
-        let task = tokio::spawn(run(worker, deliveries));
         let mut streams = self.streams.lock();
+        if self.closed.is_cancelled() {
+            return Err("the sidecar is shutting down".to_owned());
+        }
+        let task = tokio::spawn(run(worker, deliveries));
         streams.retain(|open| !open.task.is_finished());
         streams.push(OpenStream { subscription, closing, task });
         Ok(stream)
@@ -149,7 +192,9 @@ impl Subscriptions {
         let mut list = self.table.lock().merged();
         let streams = self.streams.lock();
         let open = streams.iter().filter(|open| !open.closing.is_cancelled() && !open.task.is_finished());
-        list.extend(open.map(|open| SubscriptionInfo { subscription: open.subscription.clone(), kind: Kind::Streaming }));
+        list.extend(
+            open.map(|open| SubscriptionInfo { subscription: open.subscription.clone(), kind: Kind::Streaming }),
+        );
         list
     }
 
@@ -165,7 +210,10 @@ impl Subscriptions {
             return Err(format!("subscription to topic '{topic}' on pubsub '{name}' is not allowed"));
         }
         let router = Router::compile(&subscription.rules)?;
-        let request = SubscribeRequest { topic: self.pubsubs.broker_topic(&entry, topic), metadata: subscription.metadata.clone() };
+        let request = SubscribeRequest {
+            topic: self.pubsubs.broker_topic(&entry, topic),
+            metadata: subscription.metadata.clone(),
+        };
         let deliveries = entry.component.subscribe(request).await.map_err(|error| error.to_string())?;
         let worker = Worker {
             pubsubs: self.pubsubs.clone(),
@@ -182,8 +230,17 @@ impl Subscriptions {
     }
 }
 
+/// Moves the messages of one subscription until it closes.
+async fn run(worker: Arc<Worker>, deliveries: mpsc::Receiver<Delivery>) {
+    if worker.subscription.bulk_subscribe.enabled {
+        bulk::run(worker, deliveries).await;
+    } else {
+        run_single(worker, deliveries).await;
+    }
+}
+
 /// Takes deliveries until closing, then waits for those under way; the receiver lives until they are answered.
-async fn run(worker: Arc<Worker>, mut deliveries: mpsc::Receiver<Delivery>) {
+async fn run_single(worker: Arc<Worker>, mut deliveries: mpsc::Receiver<Delivery>) {
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
@@ -192,8 +249,7 @@ async fn run(worker: Arc<Worker>, mut deliveries: mpsc::Receiver<Delivery>) {
             Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
             delivery = deliveries.recv(), if tasks.len() < IN_FLIGHT_LIMIT => {
                 let Some(delivery) = delivery else {
-                    let subscription = &worker.subscription;
-                    worker.log.warn(format_args!("pubsub {} ended the subscription to topic {}", subscription.pubsub_name, subscription.topic));
+                    worker.report_end();
                     break;
                 };
                 let worker = worker.clone();
@@ -205,14 +261,4 @@ async fn run(worker: Arc<Worker>, mut deliveries: mpsc::Receiver<Delivery>) {
         }
     }
     while tasks.join_next().await.is_some() {}
-}
-
-async fn drain(tasks: Vec<JoinHandle<()>>, limit: Duration, log: &Logger) {
-    let deadline = tokio::time::Instant::now() + limit;
-    for mut task in tasks {
-        if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
-            log.warn(format_args!("drain exceeded {}; messages under way will be delivered again", pillion_core::duration::format_go(limit)));
-            task.abort();
-        }
-    }
 }

@@ -90,7 +90,9 @@ impl Table {
     pub(super) fn merged(&self) -> Vec<SubscriptionInfo> {
         let mut merged: Vec<SubscriptionInfo> = Vec::new();
         let place = |merged: &[SubscriptionInfo], new: &TopicSubscription| {
-            merged.iter().position(|old| old.subscription.pubsub_name == new.pubsub_name && old.subscription.topic == new.topic)
+            merged
+                .iter()
+                .position(|old| old.subscription.pubsub_name == new.pubsub_name && old.subscription.topic == new.topic)
         };
         for subscription in &self.declarative {
             if place(&merged, subscription).is_none() {
@@ -157,8 +159,12 @@ pub(super) fn parse_json(body: &[u8], log: &Logger) -> Result<Vec<TopicSubscript
         serde_json::from_slice(body).map_err(|error| format!("error getting topics from app: {error}"))?;
     let convert = |item: SubscriptionJson| {
         let routes = item.routes.unwrap_or_default();
-        let mut rules: Vec<RouteRule> =
-            routes.rules.unwrap_or_default().into_iter().map(|rule| RouteRule { matches: rule.matches, path: rule.path }).collect();
+        let mut rules: Vec<RouteRule> = routes
+            .rules
+            .unwrap_or_default()
+            .into_iter()
+            .map(|rule| RouteRule { matches: rule.matches, path: rule.path })
+            .collect();
         let default = routes.default.filter(|path| !path.is_empty()).or(item.route.filter(|path| !path.is_empty()));
         rules.extend(default.map(|path| RouteRule { matches: String::new(), path }));
         if rules.is_empty() {
@@ -184,7 +190,8 @@ pub(super) fn parse_json(body: &[u8], log: &Logger) -> Result<Vec<TopicSubscript
 
 fn from_proto(subscription: pb::TopicSubscription) -> TopicSubscription {
     let routes = subscription.routes.unwrap_or_default();
-    let mut rules: Vec<RouteRule> = routes.rules.into_iter().map(|rule| RouteRule { matches: rule.r#match, path: rule.path }).collect();
+    let mut rules: Vec<RouteRule> =
+        routes.rules.into_iter().map(|rule| RouteRule { matches: rule.r#match, path: rule.path }).collect();
     if !routes.default.is_empty() || rules.is_empty() {
         rules.push(RouteRule { matches: String::new(), path: routes.default });
     }
@@ -221,7 +228,12 @@ impl Failure for NotAsked {
 ///
 /// # Errors
 /// The app could not be reached, or its answer could not be read.
-pub async fn ask_app(channel: &AppChannel, app_id: &str, policy: &Policy, log: &Logger) -> Result<Vec<TopicSubscription>, String> {
+pub async fn ask_app(
+    channel: &AppChannel,
+    app_id: &str,
+    policy: &Policy,
+    log: &Logger,
+) -> Result<Vec<TopicSubscription>, String> {
     let log = log.scope("dapr.runtime.processor.subscription");
     match channel {
         AppChannel::Http(channel) => ask_http(channel, app_id, policy, &log).await,
@@ -229,7 +241,12 @@ pub async fn ask_app(channel: &AppChannel, app_id: &str, policy: &Policy, log: &
     }
 }
 
-async fn ask_http(channel: &HttpChannel, app_id: &str, policy: &Policy, log: &Logger) -> Result<Vec<TopicSubscription>, String> {
+async fn ask_http(
+    channel: &HttpChannel,
+    app_id: &str,
+    policy: &Policy,
+    log: &Logger,
+) -> Result<Vec<TopicSubscription>, String> {
     let (status, body) = policy
         .run(async |_| {
             let response = channel.get("/dapr/subscribe", app_id).await.map_err(|error| NotAsked(error.to_string()))?;

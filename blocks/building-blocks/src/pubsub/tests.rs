@@ -7,7 +7,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use pillion_contract::{
-    AckHandle, ComponentError, Delivery, ErrorKind, Message, Metadata, Outcome, PubSub, PubSubCapability, PublishRequest, SubscribeRequest,
+    AckHandle, ComponentError, Delivery, ErrorKind, Message, Metadata, Outcome, PubSub, PubSubCapability,
+    PublishRequest, SubscribeRequest,
 };
 use pillion_core::error::{ApiError, ErrorDetail};
 use pillion_core::log::Logger;
@@ -17,6 +18,9 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
 use super::*;
+
+mod bulk;
+mod bulk_grpc;
 
 /// A broker that remembers what was published and delivers what the test says.
 #[derive(Default)]
@@ -118,8 +122,15 @@ async fn published(topic: &str, metadata: &[(&str, &str)], data: &'static [u8], 
 }
 
 fn subscription(rules: &[(&str, &str)], dead_letter_topic: &str) -> Subscription {
-    let rules = rules.iter().map(|(matches, path)| RouteRule { matches: (*matches).into(), path: (*path).into() }).collect();
-    Subscription { pubsub_name: "bus".into(), topic: "orders".into(), rules, dead_letter_topic: dead_letter_topic.into(), ..Subscription::default() }
+    let rules =
+        rules.iter().map(|(matches, path)| RouteRule { matches: (*matches).into(), path: (*path).into() }).collect();
+    Subscription {
+        pubsub_name: "bus".into(),
+        topic: "orders".into(),
+        rules,
+        dead_letter_topic: dead_letter_topic.into(),
+        ..Subscription::default()
+    }
 }
 
 async fn started(subscription: Subscription) -> Setup {
@@ -133,7 +144,13 @@ const EVENT: &str = r#"{"id":"1","type":"order","specversion":"1.0","data":{"n":
 
 #[tokio::test]
 async fn payloads_are_wrapped_by_their_content_type() {
-    let event = published("orders", &[], br#"{"n":1.10,"big":123456789012345678901234567890}"#, "application/json; charset=utf-8").await;
+    let event = published(
+        "orders",
+        &[],
+        br#"{"n":1.10,"big":123456789012345678901234567890}"#,
+        "application/json; charset=utf-8",
+    )
+    .await;
     assert_eq!(event["data"].to_string(), r#"{"big":123456789012345678901234567890,"n":1.10}"#);
     for (name, value) in [
         ("source", "shop"),
@@ -145,7 +162,7 @@ async fn payloads_are_wrapped_by_their_content_type() {
     ] {
         assert_eq!(event[name], value);
     }
-    assert_eq!(event["traceid"], event["traceparent"]);
+    assert_eq!((&event["traceid"], &event["traceparent"]), (&json!(""), &json!("")), "the publisher has no trace");
     let cases: [(&'static [u8], &str, &str, Value); 6] = [
         (b"hello", "", "data", json!("hello")),
         (b"not json", "application/json", "data", json!("not json")),
@@ -172,7 +189,15 @@ async fn metadata_overrides_attributes_but_not_where_it_goes() {
         ("ttlInSeconds", "60"),
     ];
     let event = published("orders", &overrides, b"x", "").await;
-    for (name, value) in [("id", "7"), ("source", "till"), ("type", "t"), ("subject", "s"), ("traceid", "tp"), ("traceparent", "tp"), ("topic", "orders")] {
+    for (name, value) in [
+        ("id", "7"),
+        ("source", "till"),
+        ("type", "t"),
+        ("subject", "s"),
+        ("traceid", "tp"),
+        ("traceparent", "tp"),
+        ("topic", "orders"),
+    ] {
         assert_eq!(event[name], value, "{name}");
     }
     assert!(event["expiration"].as_str().unwrap().ends_with('Z'));
@@ -180,13 +205,66 @@ async fn metadata_overrides_attributes_but_not_where_it_goes() {
 
 #[tokio::test]
 async fn cloud_events_are_completed_and_broken_ones_refused() {
-    let event = published("orders", &[("cloudevent.id", "no")], br#"{"id":"9","topic":"x","type":null,"data":1.0}"#, "application/cloudevents+json").await;
-    assert_eq!((event["id"].as_str(), event["topic"].as_str(), event["source"].as_str()), (Some("9"), Some("orders"), Some("Dapr")));
+    let event = published(
+        "orders",
+        &[("cloudevent.id", "no")],
+        br#"{"id":"9","topic":"x","type":null,"data":1.0}"#,
+        "application/cloudevents+json",
+    )
+    .await;
+    assert_eq!(
+        (event["id"].as_str(), event["topic"].as_str(), event["source"].as_str()),
+        (Some("9"), Some("orders"), Some("Dapr"))
+    );
     assert_eq!(event["type"], "com.dapr.event.sent");
     assert_eq!(event["data"].to_string(), "1.0");
     for data in ["[]", "{", "", "null"] {
-        let error = setup().pubsubs.publish(call("orders", &[]), data.into(), "application/cloudevents+json").await.unwrap_err();
-        assert_eq!((error.spec.code, error.http, error.message.as_str()), ("ERR_PUBSUB_CLOUD_EVENTS_SER", 500, "cannot create cloudevent"));
+        let error = setup()
+            .pubsubs
+            .publish(call("orders", &[]), data.into(), "application/cloudevents+json")
+            .await
+            .unwrap_err();
+        assert_eq!(
+            (error.spec.code, error.http, error.message.as_str()),
+            ("ERR_PUBSUB_CLOUD_EVENTS_SER", 500, "cannot create cloudevent")
+        );
+    }
+}
+
+#[tokio::test]
+async fn the_trace_of_the_caller_is_written_when_it_is_one() {
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    for (given, expected) in [(trace, (trace, "a=b")), ("garbage", ("", ""))] {
+        let setup = setup();
+        let call =
+            PublishCall { trace_parent: Some(given.into()), trace_state: Some("a=b".into()), ..call("orders", &[]) };
+        setup.pubsubs.publish(call, "x".into(), "").await.unwrap();
+        let event = setup.broker.last();
+        assert_eq!(
+            (event["traceparent"].as_str(), event["tracestate"].as_str()),
+            (Some(expected.0), Some(expected.1)),
+            "{given}"
+        );
+        assert_eq!(event["traceid"], event["traceparent"]);
+    }
+}
+
+#[tokio::test]
+async fn events_without_a_trace_are_delivered_with_an_empty_one() {
+    const NONE: &str = "00-00000000000000000000000000000000-0000000000000000-00";
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-02";
+    let cases = [
+        (json!({"id": "1"}), None),
+        (json!({"id": "1", "traceparent": "", "traceid": ""}), Some(NONE)),
+        (json!({"id": "1", "traceparent": 5}), None),
+        (json!({"id": "1", "traceid": trace}), Some(trace)),
+        (json!({"id": "1", "traceid": "old", "traceparent": trace}), Some(trace)),
+    ];
+    for (event, expected) in cases {
+        let setup = started(subscription(&[("", "/x")], "")).await;
+        assert_eq!(setup.broker.deliver("orders", event.to_string()).await, Outcome::Ack);
+        let delivered = setup.app.events.lock()[0].trace().map(|context| context.to_string());
+        assert_eq!(delivered.as_deref(), expected, "{event}");
     }
 }
 
@@ -209,22 +287,32 @@ async fn errors_have_their_codes_and_texts() {
     let setup = setup_with(&[("publishingScopes", "shop=orders, audit;other=")], &[]);
     let publish = async |call: PublishCall| setup.pubsubs.publish(call, "x".into(), "").await.unwrap_err();
     let unknown = publish(PublishCall { pubsub_name: "none".into(), ..call("orders", &[]) }).await;
-    assert_eq!((unknown.http, reason(&unknown), unknown.message.as_str()), (404, "DAPR_PUBSUB_NOT_FOUND", "pubsub none is not found"));
+    assert_eq!(
+        (unknown.http, reason(&unknown), unknown.message.as_str()),
+        (404, "DAPR_PUBSUB_NOT_FOUND", "pubsub none is not found")
+    );
     assert_eq!(unknown.details.len(), 1);
     let no_topic = publish(call("", &[])).await;
-    assert_eq!((no_topic.http, no_topic.spec.code, no_topic.message.as_str()), (404, "ERR_TOPIC_NAME_EMPTY", "topic is empty in pubsub bus"));
+    assert_eq!(
+        (no_topic.http, no_topic.spec.code, no_topic.message.as_str()),
+        (404, "ERR_TOPIC_NAME_EMPTY", "topic is empty in pubsub bus")
+    );
     let forbidden = publish(call("secret", &[])).await;
     assert_eq!((forbidden.http, forbidden.message.as_str()), (403, "topic secret is not allowed for app id shop"));
     let metadata = publish(call("orders", &[("rawPayload", "maybe")])).await;
     assert_eq!((metadata.http, metadata.spec.code), (400, "ERR_PUBSUB_REQUEST_METADATA"));
     setup.broker.failures.store(1, Ordering::Relaxed);
     let broker = publish(call("orders", &[])).await;
-    assert_eq!((broker.http, broker.message.as_str()), (500, "error when publishing to topic orders in pubsub bus: broker is down"));
+    assert_eq!(
+        (broker.http, broker.message.as_str()),
+        (500, "error when publishing to topic orders in pubsub bus: broker is down")
+    );
 }
 
 #[test]
 fn scopes_limit_topics() {
-    let scopes = |metadata: &[(&str, &str)]| super::scopes::Scopes::new(&Metadata::new(metadata.iter().copied()), "shop");
+    let scopes =
+        |metadata: &[(&str, &str)]| super::scopes::Scopes::new(&Metadata::new(metadata.iter().copied()), "shop");
     assert!(scopes(&[]).may_publish("any"));
     assert!(scopes(&[("PublishingScopes", "other=x")]).may_publish("any"));
     assert!(!scopes(&[("publishingScopes", "shop=")]).may_publish("any"));
@@ -238,7 +326,9 @@ fn scopes_limit_topics() {
 #[tokio::test(start_paused = true)]
 async fn a_bulk_publish_retries_only_what_failed() {
     let mut resiliency = Resiliency::default();
-    resiliency.retries.insert("r".into(), RetrySpec { duration: "1s".into(), max_retries: Some(1), ..RetrySpec::default() });
+    resiliency
+        .retries
+        .insert("r".into(), RetrySpec { duration: "1s".into(), max_retries: Some(1), ..RetrySpec::default() });
     let outbound = PolicyNames { retry: "r".into(), ..PolicyNames::default() };
     resiliency.components.insert("bus".into(), ComponentPolicyNames { outbound, ..ComponentPolicyNames::default() });
     let setup = setup_with(&[], &[resiliency]);
@@ -254,14 +344,25 @@ async fn a_bulk_publish_retries_only_what_failed() {
     let twice = vec![entries[0].clone(), entries[0].clone()];
     let error = setup.pubsubs.bulk_publish(call("orders", &[]), twice).await.unwrap_err();
     assert_eq!((error.error.http, reason(&error.error), error.failed.len()), (400, "DAPR_PUBSUB_MARSHAL_EVENTS", 0));
-    for wrong in ["{", r#"[{"entryId":"1","event":1,"contentType":"text/plain"}]"#, r#"[{"entryId":"1","event":"!","contentType":"application/octet-stream"}]"#] {
-        assert_eq!(setup.pubsubs.read_bulk_entries(&call("orders", &[]), wrong.as_bytes()).unwrap_err().spec.code, "ERR_PUBSUB_EVENTS_SER");
+    for wrong in [
+        "{",
+        r#"[{"entryId":"1","event":1,"contentType":"text/plain"}]"#,
+        r#"[{"entryId":"1","event":"!","contentType":"application/octet-stream"}]"#,
+    ] {
+        assert_eq!(
+            setup.pubsubs.read_bulk_entries(&call("orders", &[]), wrong.as_bytes()).unwrap_err().spec.code,
+            "ERR_PUBSUB_EVENTS_SER"
+        );
     }
 }
 
 #[tokio::test]
 async fn rules_choose_the_path_and_bytes_are_not_rewritten() {
-    let rules = [(r#"event.type == "refund""#, "/refunds"), ("event.data.tier > 1 && event.id.startsWith('1')", "/big"), ("", "/rest")];
+    let rules = [
+        (r#"event.type == "refund""#, "/refunds"),
+        ("event.data.tier > 1 && event.id.startsWith('1')", "/big"),
+        ("", "/rest"),
+    ];
     let setup = started(subscription(&rules, "")).await;
     assert_eq!(setup.broker.deliver("orders", EVENT).await, Outcome::Ack);
     assert_eq!(setup.broker.deliver("orders", r#"{"id":"2","type":"refund"}"#).await, Outcome::Ack);
@@ -290,7 +391,11 @@ async fn what_cannot_be_delivered_goes_back_or_to_the_dead_letter_topic() {
             let setup = started(subscription(&rule, dead_letter_topic)).await;
             setup.app.answers.lock().extend(answer.clone());
             let expected = if dead_letter_topic.is_empty() { outcome } else { Outcome::Ack };
-            assert_eq!(setup.broker.deliver("orders", message).await, expected, "{message} {answer:?} {dead_letter_topic}");
+            assert_eq!(
+                setup.broker.deliver("orders", message).await,
+                expected,
+                "{message} {answer:?} {dead_letter_topic}"
+            );
             let published = setup.broker.published.lock();
             let reached = published.iter().any(|request| request.topic == "poison" && request.data == message);
             assert_eq!(reached, dead && !dead_letter_topic.is_empty(), "{message} {answer:?}");
@@ -308,7 +413,9 @@ async fn a_dead_letter_topic_that_fails_gives_the_message_back() {
 
 fn inbound_retries(number: i64) -> Resiliency {
     let mut resiliency = Resiliency::default();
-    resiliency.retries.insert("r".into(), RetrySpec { duration: "1s".into(), max_retries: Some(number), ..RetrySpec::default() });
+    resiliency
+        .retries
+        .insert("r".into(), RetrySpec { duration: "1s".into(), max_retries: Some(number), ..RetrySpec::default() });
     let inbound = PolicyNames { retry: "r".into(), ..PolicyNames::default() };
     resiliency.components.insert("bus".into(), ComponentPolicyNames { inbound, ..ComponentPolicyNames::default() });
     resiliency
@@ -353,12 +460,20 @@ async fn raw_and_binary_messages_become_events() {
     let message = Message { topic: "orders".into(), data: "\u{0}".into(), content_type: None, metadata };
     assert_eq!(setup.broker.deliver_message(message).await, Outcome::Ack);
     let event = setup.app.events.lock()[0].clone();
-    assert_eq!((event.attribute("data_base64"), event.attribute("datacontenttype"), event.attribute("traceid")), ("AA==", "application/octet-stream", "00-1-2-00"));
+    assert_eq!(
+        (event.attribute("data_base64"), event.attribute("datacontenttype"), event.attribute("traceid")),
+        ("AA==", "application/octet-stream", "00-1-2-00")
+    );
     assert_eq!(serde_json::from_slice::<Value>(&event.data).unwrap()["topic"], "orders");
 
     let setup = started(subscription(&[("event.type == 'made'", "/x")], "")).await;
     let metadata = BTreeMap::from([("CE_Type".to_owned(), "made".to_owned()), ("ce_id".to_owned(), "5".to_owned())]);
-    let message = Message { topic: "orders".into(), data: "bytes".into(), content_type: Some("application/octet-stream".into()), metadata };
+    let message = Message {
+        topic: "orders".into(),
+        data: "bytes".into(),
+        content_type: Some("application/octet-stream".into()),
+        metadata,
+    };
     assert_eq!(setup.broker.deliver_message(message).await, Outcome::Ack);
     let event = setup.app.events.lock()[0].clone();
     assert_eq!((event.attribute("id"), &event.data[..]), ("5", &b"bytes"[..]));
@@ -370,7 +485,14 @@ fn the_apps_answer_replaces_manifests_and_empty_routes_are_left_out() {
     let first = subscription(&[("", "/first")], "");
     let second = subscription(&[("", "/second")], "");
     setup.subscriptions.set_declarative(&[first.clone(), second]);
-    let path = |setup: &Setup| setup.subscriptions.list().iter().map(|info| (info.subscription.rules[0].path.clone(), info.kind)).collect::<Vec<_>>();
+    let path = |setup: &Setup| {
+        setup
+            .subscriptions
+            .list()
+            .iter()
+            .map(|info| (info.subscription.rules[0].path.clone(), info.kind))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(path(&setup), [("/first".to_owned(), Kind::Declarative)]);
     let json = br#"[{"pubsubname":"bus","topic":"orders","route":"old"},
         {"pubsubname":"bus","topic":"orders","route":"ignored","routes":{"rules":[{"match":"event.type == 'a'","path":"/a"}],"default":"/d"},"deadLetterTopic":"dead","metadata":{"rawPayload":"true"},"bulkSubscribe":{"enabled":true,"maxMessagesCount":5}},
@@ -408,6 +530,38 @@ async fn a_stream_gets_events_and_its_answers_count() {
     assert_eq!(delivery.await.unwrap(), Outcome::Nack);
     assert!(setup.subscriptions.list().is_empty());
     assert!(setup.subscriptions.open_stream("none", "t", BTreeMap::new(), "").await.is_err());
+}
+
+#[tokio::test]
+async fn closing_ends_streams_and_keeps_what_the_app_works_on() {
+    let setup = Arc::new(setup());
+    setup.subscriptions.set_declarative(&[subscription(&[("", "/x")], "")]);
+    setup.subscriptions.start(setup.app.clone()).await;
+    let mut idle = setup.subscriptions.open_stream("bus", "idle", BTreeMap::new(), "").await.unwrap();
+    let mut busy = setup.subscriptions.open_stream("bus", "busy", BTreeMap::new(), "").await.unwrap();
+    let delivery = tokio::spawn({
+        let setup = setup.clone();
+        async move { setup.broker.deliver("busy", EVENT).await }
+    });
+    busy.next().await.unwrap();
+    setup.subscriptions.close();
+    assert!(idle.next().await.is_none(), "nothing is under way");
+    setup.subscriptions.stop(Duration::from_secs(1)).await;
+    setup.subscriptions.start(setup.app.clone()).await;
+    assert!(!setup.subscriptions.is_running().await, "closed for good");
+    assert!(setup.subscriptions.open_stream("bus", "late", BTreeMap::new(), "").await.is_err());
+    let ended = tokio::spawn({
+        let setup = setup.clone();
+        async move { setup.subscriptions.ended().await }
+    });
+    let answer = async {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        busy.answers().processed("1", 0);
+    };
+    tokio::join!(setup.subscriptions.shutdown(Duration::from_secs(5)), answer);
+    assert_eq!(delivery.await.unwrap(), Outcome::Ack, "the shutdown waits for the answer");
+    assert!(busy.next().await.is_none());
+    ended.await.unwrap();
 }
 
 #[tokio::test]

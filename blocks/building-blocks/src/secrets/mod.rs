@@ -26,7 +26,11 @@ pub struct SecretStores {
 impl SecretStores {
     /// Makes the block without stores. `scopes` is `spec.secrets.scopes` of the Configuration.
     pub fn new(scopes: impl IntoIterator<Item = SecretsScope>, policies: Arc<Policies>) -> Self {
-        Self { stores: ArcSwap::default(), policies, scopes: scopes.into_iter().map(|scope| (scope.store_name.clone(), scope)).collect() }
+        Self {
+            stores: ArcSwap::default(),
+            policies,
+            scopes: scopes.into_iter().map(|scope| (scope.store_name.clone(), scope)).collect(),
+        }
     }
 
     /// Adds a component, replacing one of the same name.
@@ -48,7 +52,12 @@ impl SecretStores {
     /// # Errors
     /// `ERR_SECRET_STORES_NOT_CONFIGURED` without any store, `ERR_SECRET_STORE_NOT_FOUND` for an unknown name,
     /// `ERR_PERMISSION_DENIED` when the scope denies the secret, `ERR_SECRET_GET` for the component's error.
-    pub async fn get(&self, store: &str, key: &str, metadata: &BTreeMap<String, String>) -> Result<SecretBundle, ApiError> {
+    pub async fn get(
+        &self,
+        store: &str,
+        key: &str,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<SecretBundle, ApiError> {
         let component = self.find(store)?;
         if !self.is_allowed(store, key) {
             let message = format!("access denied by policy to get {key:?} from {store:?}");
@@ -56,7 +65,10 @@ impl SecretStores {
         }
         let policy = self.policies.component_outbound(store, ComponentKind::Secretstore);
         resiliency::run(policy.as_deref(), |_| component.get(key, metadata)).await.map_err(|error| {
-            ApiError::new(&table::SECRET_GET, format!("failed getting secret with key {key} from secret store {store}: {error}"))
+            ApiError::new(
+                &table::SECRET_GET,
+                format!("failed getting secret with key {key} from secret store {store}: {error}"),
+            )
         })
     }
 
@@ -64,7 +76,11 @@ impl SecretStores {
     ///
     /// # Errors
     /// As [`Self::get`], without `ERR_PERMISSION_DENIED`: denied secrets are left out.
-    pub async fn bulk_get(&self, store: &str, metadata: &BTreeMap<String, String>) -> Result<BTreeMap<String, SecretBundle>, ApiError> {
+    pub async fn bulk_get(
+        &self,
+        store: &str,
+        metadata: &BTreeMap<String, String>,
+    ) -> Result<BTreeMap<String, SecretBundle>, ApiError> {
         let component = self.find(store)?;
         let policy = self.policies.component_outbound(store, ComponentKind::Secretstore);
         let found = resiliency::run(policy.as_deref(), |_| component.bulk_get(metadata)).await;
@@ -79,8 +95,13 @@ impl SecretStores {
         let stores = self.stores.load();
         match stores.get(store) {
             Some(found) => Ok(found.clone()),
-            None if stores.is_empty() => Err(ApiError::new(&table::SECRET_STORES_NOT_CONFIGURED, "secret store is not configured")),
-            None => Err(ApiError::new(&table::SECRET_STORE_NOT_FOUND, format!("failed finding secret store with key {store}"))),
+            None if stores.is_empty() => {
+                Err(ApiError::new(&table::SECRET_STORES_NOT_CONFIGURED, "secret store is not configured"))
+            }
+            None => Err(ApiError::new(
+                &table::SECRET_STORE_NOT_FOUND,
+                format!("failed finding secret store with key {store}"),
+            )),
         }
     }
 

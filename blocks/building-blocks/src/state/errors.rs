@@ -8,7 +8,8 @@ use super::keys::illegal_text;
 const FEATURES_PAGE: &str = "https://docs.dapr.io/reference/components-reference/supported-state-stores/";
 
 pub(super) fn not_configured(store: &str, app_id: &str) -> ApiError {
-    ApiError::new(&table::STATE_STORE_NOT_CONFIGURED, format!("state store {store} is not configured")).info(&app(app_id))
+    ApiError::new(&table::STATE_STORE_NOT_CONFIGURED, format!("state store {store} is not configured"))
+        .info(&app(app_id))
 }
 
 pub(super) fn not_found(store: &str, app_id: &str) -> ApiError {
@@ -27,7 +28,11 @@ pub(super) fn illegal_key(store: &str, key: &str) -> ApiError {
 }
 
 pub(super) fn transactions_not_supported(store: &str) -> ApiError {
-    with_features_page(&table::STATE_TRANSACTIONS_NOT_SUPPORTED, store, format!("state store {store} doesn't support transactions"))
+    with_features_page(
+        &table::STATE_TRANSACTIONS_NOT_SUPPORTED,
+        store,
+        format!("state store {store} doesn't support transactions"),
+    )
 }
 
 pub(super) fn queries_not_supported(store: &str) -> ApiError {
@@ -41,7 +46,8 @@ fn with_features_page(spec: &'static ErrorSpec, store: &str, message: String) ->
 }
 
 pub(super) fn too_many_operations(store: &str, count: usize, max: usize) -> ApiError {
-    let message = format!("the transaction contains {count} operations, which is more than what the state store supports: {max}");
+    let message =
+        format!("the transaction contains {count} operations, which is more than what the state store supports: {max}");
     let metadata = [("currentOpsTransaction", &*count.to_string()), ("maxOpsPerTransaction", &*max.to_string())];
     rich(ApiError::new(&table::STATE_TOO_MANY_TRANSACTIONS, message), store, &metadata)
 }

@@ -32,7 +32,11 @@ impl Failure for StoreFailure {
 ///
 /// # Errors
 /// The component's last error, or an error with the text of the policy.
-pub(super) async fn guarded<T, Fut>(policies: &Policies, store: &str, call: impl Fn() -> Fut) -> Result<T, ComponentError>
+pub(super) async fn guarded<T, Fut>(
+    policies: &Policies,
+    store: &str,
+    call: impl Fn() -> Fut,
+) -> Result<T, ComponentError>
 where
     Fut: Future<Output = Result<T, ComponentError>>,
 {
@@ -108,7 +112,11 @@ struct Progress<'a, R> {
     hopeless: Option<ComponentError>,
 }
 
-async fn one_by_one<'a, R, Fut>(policy: &Policy, requests: &'a [R], call: impl Fn(&'a R) -> Fut) -> Result<(), ComponentError>
+async fn one_by_one<'a, R, Fut>(
+    policy: &Policy,
+    requests: &'a [R],
+    call: impl Fn(&'a R) -> Fut,
+) -> Result<(), ComponentError>
 where
     Fut: Future<Output = Result<(), ComponentError>>,
 {

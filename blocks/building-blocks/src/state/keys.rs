@@ -13,7 +13,12 @@ pub const SEPARATOR: &str = "||";
 ///
 /// # Errors
 /// `InvalidRequest` for a literal that contains the separator.
-pub(super) fn prefix_of(store: &str, metadata: &Metadata, app_id: &str, namespace: Option<&str>) -> Result<Box<str>, ComponentError> {
+pub(super) fn prefix_of(
+    store: &str,
+    metadata: &Metadata,
+    app_id: &str,
+    namespace: Option<&str>,
+) -> Result<Box<str>, ComponentError> {
     let strategy = metadata.get("keyPrefix").map_or_else(|| "appid".to_owned(), str::to_lowercase);
     if strategy.contains(SEPARATOR) {
         return Err(ComponentError::new(

@@ -17,8 +17,8 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use pillion_contract::{
-    BulkGetItem, ComponentError, Consistency, DeleteRequest, ErrorKind, GetRequest, Metadata, SetRequest, StateCapability, StateItem,
-    StateOperation, StateStore, TransactionRequest, TransactionalStore,
+    BulkGetItem, ComponentError, Consistency, DeleteRequest, ErrorKind, GetRequest, Metadata, SetRequest,
+    StateCapability, StateItem, StateOperation, StateStore, TransactionRequest, TransactionalStore,
 };
 use pillion_core::error::ApiError;
 use pillion_runtime::resiliency::Policies;
@@ -46,7 +46,12 @@ struct Entry {
 impl StateStores {
     /// Makes the block without stores. `namespace` is the environment variable `NAMESPACE`, `None` when unset.
     pub fn new(app_id: &str, namespace: Option<&str>, policies: Arc<Policies>) -> Self {
-        Self { app_id: app_id.to_owned(), namespace: namespace.map(str::to_owned), policies, stores: ArcSwap::default() }
+        Self {
+            app_id: app_id.to_owned(),
+            namespace: namespace.map(str::to_owned),
+            policies,
+            stores: ArcSwap::default(),
+        }
     }
 
     /// Adds a component, replacing one of the same name.
@@ -55,10 +60,14 @@ impl StateStores {
     /// `InvalidRequest` for a `keyPrefix` with `||`; `Unsupported` for encryption keys, because encryption at rest is not
     /// built and values must not be stored in clear.
     pub fn add(&self, name: &str, store: Arc<dyn StateStore>, metadata: &Metadata) -> Result<(), ComponentError> {
-        if let Some(field) = ["primaryEncryptionKey", "secondaryEncryptionKey"].into_iter().find(|field| metadata.get(field).is_some()) {
+        if let Some(field) =
+            ["primaryEncryptionKey", "secondaryEncryptionKey"].into_iter().find(|field| metadata.get(field).is_some())
+        {
             return Err(ComponentError::new(
                 ErrorKind::Unsupported,
-                format!("component {name:?}: metadata field {field:?}: encryption at rest is not supported yet; remove the field to store values in clear"),
+                format!(
+                    "component {name:?}: metadata field {field:?}: encryption at rest is not supported yet; remove the field to store values in clear"
+                ),
             ));
         }
         let prefix = keys::prefix_of(name, metadata, &self.app_id, self.namespace.as_deref())?;
@@ -205,7 +214,12 @@ impl StateStores {
     /// # Errors
     /// As [`Self::check_transactional`]; `ERR_MALFORMED_REQUEST` for a key with `||`;
     /// `ERR_STATE_STORE_TOO_MANY_TRANSACTIONS`; `ERR_STATE_TRANSACTION`, also for ETag conflicts.
-    pub async fn transact(&self, store: &str, operations: Vec<Operation>, metadata: BTreeMap<String, String>) -> Result<(), ApiError> {
+    pub async fn transact(
+        &self,
+        store: &str,
+        operations: Vec<Operation>,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<(), ApiError> {
         let entry = self.entry(store)?;
         let transactional = entry.transactional(store)?;
         if operations.is_empty() {

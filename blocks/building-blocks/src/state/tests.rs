@@ -103,7 +103,10 @@ async fn components_see_prefixed_keys_and_apps_their_own() {
     stores.save("s", vec![set("c"), set("d")]).await.unwrap();
     stores.delete("s", delete("e")).await.unwrap();
     stores.bulk_delete("s", vec![delete("f"), delete("g")]).await.unwrap();
-    stores.transact("s", vec![Operation::Upsert(set("h")), Operation::Delete(delete("i"))], BTreeMap::new()).await.unwrap();
+    stores
+        .transact("s", vec![Operation::Upsert(set("h")), Operation::Delete(delete("i"))], BTreeMap::new())
+        .await
+        .unwrap();
     let items = stores.bulk_get("s", &["j".into(), "k".into()], &BTreeMap::new()).await.unwrap();
     assert_eq!(items.iter().map(|item| item.key.as_str()).collect::<Vec<_>>(), ["j", "k"]);
     let expected: Vec<String> = "abcdefghijk".chars().map(|key| format!("app||{key}")).collect();
@@ -114,10 +117,16 @@ async fn components_see_prefixed_keys_and_apps_their_own() {
 async fn unknown_stores_are_named_with_the_app() {
     let none = StateStores::new("app", None, none());
     let error = none.save("s", vec![]).await.unwrap_err();
-    assert_eq!((error.spec.code, error.http, error.message.as_str()), ("ERR_STATE_STORE_NOT_CONFIGURED", 500, "state store s is not configured"));
+    assert_eq!(
+        (error.spec.code, error.http, error.message.as_str()),
+        ("ERR_STATE_STORE_NOT_CONFIGURED", 500, "state store s is not configured")
+    );
     let (stores, _) = stores(Fake::default());
     let error = stores.get("t", "a", Consistency::default(), BTreeMap::new()).await.unwrap_err();
-    assert_eq!((error.spec.code, error.http, error.message.as_str()), ("ERR_STATE_STORE_NOT_FOUND", 400, "state store t is not found"));
+    assert_eq!(
+        (error.spec.code, error.http, error.message.as_str()),
+        ("ERR_STATE_STORE_NOT_FOUND", 400, "state store t is not found")
+    );
     let metadata = Some(BTreeMap::from([("appID".to_owned(), "app".to_owned())]));
     assert_eq!(error.details, [ErrorDetail::ErrorInfo { reason: "DAPR_STATE_NOT_FOUND".into(), metadata }]);
 }
@@ -142,11 +151,20 @@ async fn etag_errors_have_their_own_statuses_except_in_transactions() {
     ] {
         let (stores, _) = stores(Fake { failure: Some(kind), transactional: true, ..Fake::default() });
         let saved = stores.save("s", vec![set("a")]).await.unwrap_err();
-        assert_eq!((saved.http, saved.grpc, saved.message.as_str()), (http, grpc, "failed saving state in state store s: boom"));
+        assert_eq!(
+            (saved.http, saved.grpc, saved.message.as_str()),
+            (http, grpc, "failed saving state in state store s: boom")
+        );
         let deleted = stores.delete("s", delete("a")).await.unwrap_err();
-        assert_eq!((deleted.http, deleted.grpc, deleted.message.as_str()), (http, grpc, "failed deleting state with key a: boom"));
+        assert_eq!(
+            (deleted.http, deleted.grpc, deleted.message.as_str()),
+            (http, grpc, "failed deleting state with key a: boom")
+        );
         let transacted = stores.transact("s", vec![Operation::Upsert(set("a"))], BTreeMap::new()).await.unwrap_err();
-        assert_eq!((transacted.http, transacted.message.as_str()), (500, "error while executing state transaction: boom"));
+        assert_eq!(
+            (transacted.http, transacted.message.as_str()),
+            (500, "error while executing state transaction: boom")
+        );
     }
 }
 
@@ -154,7 +172,10 @@ async fn etag_errors_have_their_own_statuses_except_in_transactions() {
 async fn transactions_need_a_store_that_has_them_and_respect_its_limit() {
     let (plain, _) = stores(Fake::default());
     let error = plain.transact("s", vec![], BTreeMap::new()).await.unwrap_err();
-    assert_eq!((error.spec.code, error.message.as_str()), ("ERR_STATE_STORE_NOT_SUPPORTED", "state store s doesn't support transactions"));
+    assert_eq!(
+        (error.spec.code, error.message.as_str()),
+        ("ERR_STATE_STORE_NOT_SUPPORTED", "state store s doesn't support transactions")
+    );
     assert!(matches!(error.details[0], ErrorDetail::Help(_)));
 
     let (limited, fake) = stores(Fake { transactional: true, max: Some(1), ..Fake::default() });
@@ -198,7 +219,8 @@ async fn options_reach_a_real_store() {
 
 #[test]
 fn metadata_of_the_request_wins() {
-    let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let map =
+        |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
     assert_eq!(merge_metadata(map(&[("a", "1"), ("b", "1")]), &map(&[("b", "2")])), map(&[("a", "1"), ("b", "2")]));
 }
 
@@ -206,10 +228,21 @@ fn metadata_of_the_request_wins() {
 fn guarded_stores(fake: Fake, timeout: &str, retry: &str, breaker: &str) -> (StateStores, Arc<Fake>) {
     let mut resource = Resiliency { name: "r".into(), ..Resiliency::default() };
     resource.timeouts.insert("1s".into(), "1s".into());
-    resource.retries.insert("twice".into(), RetrySpec { duration: "1s".into(), max_retries: Some(2), ..RetrySpec::default() });
-    let spec = CircuitBreakerSpec { trip: "consecutiveFailures >= 2".into(), timeout: "30s".into(), ..CircuitBreakerSpec::default() };
+    resource
+        .retries
+        .insert("twice".into(), RetrySpec { duration: "1s".into(), max_retries: Some(2), ..RetrySpec::default() });
+    let spec = CircuitBreakerSpec {
+        trip: "consecutiveFailures >= 2".into(),
+        timeout: "30s".into(),
+        ..CircuitBreakerSpec::default()
+    };
     resource.circuit_breakers.insert("second".into(), spec);
-    let outbound = PolicyNames { timeout: timeout.into(), retry: retry.into(), circuit_breaker: breaker.into(), ..PolicyNames::default() };
+    let outbound = PolicyNames {
+        timeout: timeout.into(),
+        retry: retry.into(),
+        circuit_breaker: breaker.into(),
+        ..PolicyNames::default()
+    };
     resource.components.insert("s".into(), ComponentPolicyNames { outbound, ..ComponentPolicyNames::default() });
     let fake = Arc::new(fake);
     let stores = StateStores::new("app", None, Arc::new(Policies::compile(&[resource], &Logger::silent())));
@@ -224,13 +257,17 @@ async fn calls_are_retried_as_the_policy_says() {
     assert!(stores.get("s", "a", Consistency::default(), BTreeMap::new()).await.unwrap().is_some());
     assert_eq!(fake.seen.lock().len(), 3);
     let error = stores.save("s", vec![set("b")]).await.unwrap_err();
-    assert_eq!((error.spec.code, error.message.as_str()), ("ERR_STATE_SAVE", "failed saving state in state store s: not now"));
+    assert_eq!(
+        (error.spec.code, error.message.as_str()),
+        ("ERR_STATE_SAVE", "failed saving state in state store s: not now")
+    );
     assert_eq!(fake.seen.lock().len(), 6);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_stale_etag_is_not_retried() {
-    let (stores, fake) = guarded_stores(Fake { failure: Some(ErrorKind::ETagMismatch), ..Fake::default() }, "", "twice", "");
+    let (stores, fake) =
+        guarded_stores(Fake { failure: Some(ErrorKind::ETagMismatch), ..Fake::default() }, "", "twice", "");
     assert_eq!(stores.delete("s", delete("a")).await.unwrap_err().http, 409);
     assert_eq!(fake.seen.lock().len(), 1);
 }

@@ -8,7 +8,13 @@ fn request() -> InvokeRequest {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     headers.append("x-many", HeaderValue::from_static("a"));
     headers.append("x-many", HeaderValue::from_static("b"));
-    InvokeRequest { method: "orders/new".into(), verb: Method::PUT, query: "a=1".into(), headers, ..InvokeRequest::default() }
+    InvokeRequest {
+        method: "orders/new".into(),
+        verb: Method::PUT,
+        query: "a=1".into(),
+        headers,
+        ..InvokeRequest::default()
+    }
 }
 
 fn message(frame: Bytes) -> Bytes {
@@ -38,7 +44,8 @@ fn generated_code_reads_what_we_write() {
 
 #[test]
 fn requests_survive_a_round_trip() {
-    let chunk = decode_request(message(first_request_frame(&request(), &[("dapr-caller-app-id", "cart")], None))).unwrap();
+    let chunk =
+        decode_request(message(first_request_frame(&request(), &[("dapr-caller-app-id", "cart")], None))).unwrap();
     let decoded = chunk.request.unwrap();
     assert!(chunk.payload.is_none());
     assert_eq!((decoded.method.as_str(), decoded.query.as_str(), &decoded.verb), ("orders/new", "a=1", &Method::PUT));

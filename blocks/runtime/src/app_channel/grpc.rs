@@ -91,14 +91,18 @@ impl GrpcChannel {
             method: request.method,
             data: Some(Any { type_url: request.data_type_url, value: data }),
             content_type: content_type(&request.headers).to_owned(),
-            http_extension: Some(common::HttpExtension { verb: verb_number(&request.verb), querystring: request.query }),
+            http_extension: Some(common::HttpExtension {
+                verb: verb_number(&request.verb),
+                querystring: request.query,
+            }),
         };
         let mut outgoing = tonic::Request::new(message);
         *outgoing.metadata_mut() = to_metadata(&request.headers);
         self.add_token(outgoing.metadata_mut());
         let mut client = AppCallbackClient::new(self.channel.clone());
         if self.max_body_bytes > 0 {
-            client = client.max_decoding_message_size(self.max_body_bytes).max_encoding_message_size(self.max_body_bytes);
+            client =
+                client.max_decoding_message_size(self.max_body_bytes).max_encoding_message_size(self.max_body_bytes);
         }
         Ok(match client.on_invoke(outgoing).await {
             Ok(answer) => to_response(answer),
@@ -119,11 +123,14 @@ impl GrpcChannel {
     pub async fn health_check(&self) -> Result<(), ChannelError> {
         let mut request = tonic::Request::new(());
         self.add_token(request.metadata_mut());
-        AppCallbackHealthCheckClient::new(self.channel.clone())
-            .health_check(request)
-            .await
-            .map(|_| ())
-            .map_err(|status| ChannelError::new(GrpcCode::from_number(status.code() as i32), format!("Health check failed: {}", status.message())))
+        AppCallbackHealthCheckClient::new(self.channel.clone()).health_check(request).await.map(|_| ()).map_err(
+            |status| {
+                ChannelError::new(
+                    GrpcCode::from_number(status.code() as i32),
+                    format!("Health check failed: {}", status.message()),
+                )
+            },
+        )
     }
 }
 
@@ -136,7 +143,13 @@ fn to_response(answer: tonic::Response<common::InvokeResponse>) -> InvokeRespons
         headers.insert(http::header::CONTENT_TYPE, value);
     }
     let (data_type_url, data) = message.data.map_or((String::new(), Bytes::new()), |any| (any.type_url, any.value));
-    InvokeResponse { status: AppStatus::Grpc(0), status_message: String::new(), headers, body: Body::full(data), data_type_url }
+    InvokeResponse {
+        status: AppStatus::Grpc(0),
+        status_message: String::new(),
+        headers,
+        body: Body::full(data),
+        data_type_url,
+    }
 }
 
 /// The number of a verb in `HTTPExtension.Verb`; unknown verbs travel as POST.
@@ -187,7 +200,11 @@ fn is_permanent(name: &str) -> bool {
 pub fn to_metadata(headers: &HeaderMap) -> MetadataMap {
     let mut out = HeaderMap::with_capacity(headers.len());
     for (name, value) in headers {
-        let renamed = if is_permanent(name.as_str()) { HeaderName::from_bytes(format!("dapr-{name}").as_bytes()).ok() } else { None };
+        let renamed = if is_permanent(name.as_str()) {
+            HeaderName::from_bytes(format!("dapr-{name}").as_bytes()).ok()
+        } else {
+            None
+        };
         out.append(renamed.unwrap_or_else(|| name.clone()), value.clone());
     }
     MetadataMap::from_headers(out)
@@ -198,10 +215,12 @@ pub fn from_metadata(metadata: &MetadataMap) -> HeaderMap {
     let mut out = HeaderMap::new();
     for (name, value) in metadata.as_ref() {
         let key = name.as_str();
-        if key.ends_with("-bin") || matches!(key, "te" | "trailer" | "grpc-status" | "grpc-message" | "content-length") {
+        if key.ends_with("-bin") || matches!(key, "te" | "trailer" | "grpc-status" | "grpc-message" | "content-length")
+        {
             continue;
         }
-        let renamed = if key.starts_with("grpc-") { HeaderName::from_bytes(format!("dapr-{key}").as_bytes()).ok() } else { None };
+        let renamed =
+            if key.starts_with("grpc-") { HeaderName::from_bytes(format!("dapr-{key}").as_bytes()).ok() } else { None };
         out.append(renamed.unwrap_or_else(|| name.clone()), value.clone());
     }
     out

@@ -28,12 +28,23 @@ pub struct HealthOptions {
 pub struct AppHealth {
     healthy: Arc<AtomicBool>,
     changes: Arc<watch::Sender<bool>>,
+    probed: Arc<watch::Sender<bool>>,
 }
 
 impl AppHealth {
     /// Starts in the given state: `true` without health checks, `false` with them.
     pub fn new(healthy: bool) -> Self {
-        Self { healthy: Arc::new(AtomicBool::new(healthy)), changes: Arc::new(watch::channel(healthy).0) }
+        Self {
+            healthy: Arc::new(AtomicBool::new(healthy)),
+            changes: Arc::new(watch::channel(healthy).0),
+            probed: Arc::new(watch::channel(false).0),
+        }
+    }
+
+    /// Waits until the first probe has ended, well or not: before that nothing is known of the app.
+    pub async fn first_probe(&self) {
+        let mut probed = self.probed.subscribe();
+        let _ = probed.wait_for(|probed| *probed).await; // cannot fail: the sender is ours
     }
 
     /// The state now.
@@ -85,6 +96,7 @@ impl AppHealth {
                     }
                 }
             }
+            self.probed.send_replace(true);
         }
     }
 }

@@ -8,11 +8,15 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
 use pillion_core::error::GrpcCode;
 use pillion_core::secret::Secret;
 
+use super::ChannelError;
 use super::health::AppHealth;
 use super::pool::{HostPool, Protocol, SendError};
-use super::ChannelError;
 use crate::body::Body;
-use crate::message::{AppStatus, DAPR_API_TOKEN, DAPR_APP_ID, InvokeRequest, InvokeResponse, clean_path, strip_hop_by_hop};
+use crate::message::{
+    AppStatus, DAPR_API_TOKEN, DAPR_APP_ID, InvokeRequest, InvokeResponse, check_escapes, clean_path, strip_hop_by_hop,
+};
+
+mod declared;
 
 /// Text of the error for an app that fails its health checks. *Source:* spec app_channel.md §1.
 pub(super) const APP_UNHEALTHY: &str = "app is not in a healthy state";
@@ -62,9 +66,16 @@ impl HttpChannel {
                 value
             });
         Ok(Self {
-            pool: HostPool::new(&options.host, options.port, options.protocol, options.max_concurrency, options.header_limit),
+            pool: HostPool::new(
+                &options.host,
+                options.port,
+                options.protocol,
+                options.max_concurrency,
+                options.header_limit,
+            ),
             absolute_prefix: format!("http://{authority}"),
-            authority: HeaderValue::from_str(&authority).map_err(|_| format!("--app-channel-address {:?} is not a host", options.host))?,
+            authority: HeaderValue::from_str(&authority)
+                .map_err(|_| format!("--app-channel-address {:?} is not a host", options.host))?,
             protocol: options.protocol,
             token,
             health,
@@ -82,10 +93,14 @@ impl HttpChannel {
         if !self.health.is_healthy() {
             return Err(ChannelError::new(GrpcCode::Internal, APP_UNHEALTHY));
         }
-        let path = encode_target(&clean_path(&request.method), &request.query);
+        let path = encode_target(&clean_path(&request.method), &request.query)
+            .map_err(|reason| ChannelError::new(GrpcCode::Internal, reason))?;
         let response = self.send(request.verb, &path, request.headers, request.body).await?;
         let (mut parts, body) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
+        let body = declared::trust_no_length(body)
+            .await
+            .map_err(|error| ChannelError::new(GrpcCode::Internal, error.to_string()))?;
         Ok(InvokeResponse {
             status: AppStatus::Http(parts.status.as_u16()),
             status_message: String::new(),
@@ -126,7 +141,13 @@ impl HttpChannel {
     ///
     /// # Errors
     /// `InvalidArgument` for a path that is not one, `Internal` when the app does not answer.
-    pub async fn send(&self, verb: Method, path: &str, headers: HeaderMap, body: Body) -> Result<Response<Body>, ChannelError> {
+    pub async fn send(
+        &self,
+        verb: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Body,
+    ) -> Result<Response<Body>, ChannelError> {
         let mut request = Request::new(body);
         *request.method_mut() = verb;
         *request.uri_mut() = self.uri(path)?;
@@ -149,7 +170,9 @@ impl HttpChannel {
             Protocol::H2c => format!("{}{path}", self.absolute_prefix).parse(),
             Protocol::Http1 | Protocol::Https | Protocol::HttpsUnverified => path.parse(),
         };
-        parsed.map_err(|error| ChannelError::new(GrpcCode::InvalidArgument, format!("invalid path {path:?} for the app: {error}")))
+        parsed.map_err(|error| {
+            ChannelError::new(GrpcCode::InvalidArgument, format!("invalid path {path:?} for the app: {error}"))
+        })
     }
 }
 
@@ -159,14 +182,16 @@ fn unreachable_app(error: &SendError) -> ChannelError {
 
 /// Makes the origin form of a decoded method and a raw query: characters a path cannot hold are percent-encoded, escapes
 /// that are there already stay.
-pub(super) fn encode_target(method: &str, query: &str) -> String {
+///
+/// # Errors
+/// The text for a `%` that begins no escape: the original parses the method as a part of a URL and refuses it there.
+fn encode_target(method: &str, query: &str) -> Result<String, String> {
+    check_escapes(method)?;
     let mut out = String::with_capacity(method.len() + query.len() + 2);
     out.push('/');
-    let bytes = method.as_bytes();
-    for (index, byte) in bytes.iter().copied().enumerate() {
-        let escape = byte == b'%' && bytes.get(index + 1..index + 3).is_some_and(|two| two.iter().all(u8::is_ascii_hexdigit));
-        let plain = byte.is_ascii_alphanumeric() || b"-._~/!$&'()*+,;=:@".contains(&byte) || escape;
-        if plain {
+    for byte in method.bytes() {
+        // A `%` begins an escape here, as just checked.
+        if byte.is_ascii_alphanumeric() || b"-._~/!$&'()*+,;=:@%".contains(&byte) {
             out.push(char::from(byte));
         } else {
             let _ = write!(out, "%{byte:02X}"); // writing to a String cannot fail
@@ -176,7 +201,7 @@ pub(super) fn encode_target(method: &str, query: &str) -> String {
         out.push('?');
         out.push_str(query);
     }
-    out
+    Ok(out)
 }
 
 #[cfg(test)]
@@ -185,10 +210,15 @@ mod tests {
 
     #[test]
     fn targets_are_encoded_once() {
-        assert_eq!(encode_target("a/b", ""), "/a/b");
-        assert_eq!(encode_target("a b/ü", "x=1&y=%20"), "/a%20b/%C3%BC?x=1&y=%20");
-        assert_eq!(encode_target("100%", ""), "/100%25");
-        assert_eq!(encode_target("a%20b", ""), "/a%20b");
-        assert_eq!(encode_target("", ""), "/");
+        for (method, query, target) in [
+            ("a/b", "", "/a/b"),
+            ("a b/ü", "x=1&y=%20", "/a%20b/%C3%BC?x=1&y=%20"),
+            ("a\"*\\b", "", "/a%22*%5Cb"),
+            ("a%20b", "", "/a%20b"),
+            ("", "", "/"),
+        ] {
+            assert_eq!(encode_target(method, query).unwrap(), target);
+        }
+        assert_eq!(encode_target("test%stream", "").unwrap_err(), "parse \"test%stream\": invalid URL escape \"%st\"");
     }
 }

@@ -10,6 +10,7 @@ pub use grpc::{GrpcChannel, from_metadata, to_metadata, verb_number};
 pub use health::{AppHealth, HealthOptions};
 pub use http::{HttpChannel, HttpChannelOptions};
 pub use pool::{HostPool, Protocol, SendError};
+pub use tls::TlsClient;
 
 use std::fmt;
 use std::sync::Arc;

@@ -4,6 +4,7 @@
 //! HTTP/2 (prior knowledge) shares one connection. *Invariant:* at most [`MAX_CONNECTIONS`] requests are under way and at
 //! most [`MAX_IDLE`] connections wait.
 
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -17,9 +18,9 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 
-use super::tls;
+use super::tls::TlsClient;
 use crate::body::{Body, BodyError};
 
 /// Connections per host. *Source:* spec app_channel.md §1.
@@ -50,7 +51,7 @@ pub enum SendError {
         /// `host:port`.
         address: String,
         /// The cause.
-        source: std::io::Error,
+        source: io::Error,
     },
     /// The connection broke before an answer came.
     Broken(hyper::Error),
@@ -84,11 +85,28 @@ pub struct HostPool {
     idle: Mutex<Vec<http1::SendRequest<Body>>>,
     shared: tokio::sync::Mutex<Option<http2::SendRequest<Body>>>,
     slots: Arc<Semaphore>,
+    tls: OnceCell<TlsClient>,
 }
 
 impl HostPool {
     /// Makes a pool. `max_concurrency` 0 means [`MAX_CONNECTIONS`]; `header_limit` is in bytes.
     pub fn new(host: &str, port: u16, protocol: Protocol, max_concurrency: usize, header_limit: usize) -> Arc<Self> {
+        Self::make(host, port, protocol, max_concurrency, header_limit, OnceCell::new())
+    }
+
+    /// Makes a pool for HTTP/1.1 over TLS with settings of its own.
+    pub fn with_tls(host: &str, port: u16, tls: TlsClient, header_limit: usize) -> Arc<Self> {
+        Self::make(host, port, Protocol::Https, 0, header_limit, OnceCell::new_with(Some(tls)))
+    }
+
+    fn make(
+        host: &str,
+        port: u16,
+        protocol: Protocol,
+        max_concurrency: usize,
+        header_limit: usize,
+        tls: OnceCell<TlsClient>,
+    ) -> Arc<Self> {
         let slots = if max_concurrency == 0 { MAX_CONNECTIONS } else { max_concurrency };
         Arc::new(Self {
             host: host.trim_start_matches('[').trim_end_matches(']').to_owned(),
@@ -98,6 +116,7 @@ impl HostPool {
             idle: Mutex::new(Vec::new()),
             shared: tokio::sync::Mutex::new(None),
             slots: Arc::new(Semaphore::new(slots)),
+            tls,
         })
     }
 
@@ -121,7 +140,11 @@ impl HostPool {
         }
     }
 
-    async fn send_http1(self: &Arc<Self>, mut request: Request<Body>, permit: OwnedSemaphorePermit) -> Result<Response<Body>, SendError> {
+    async fn send_http1(
+        self: &Arc<Self>,
+        mut request: Request<Body>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Response<Body>, SendError> {
         loop {
             let (mut sender, reused) = match self.take_idle() {
                 Some(sender) => (sender, true),
@@ -133,7 +156,10 @@ impl HostPool {
             match sender.try_send_request(request).await {
                 Ok(response) => {
                     let (parts, incoming) = response.into_parts();
-                    let body = PooledBody { incoming, lease: Some(Lease { pool: self.clone(), sender: Some(sender), _permit: permit }) };
+                    let body = PooledBody {
+                        incoming,
+                        lease: Some(Lease { pool: self.clone(), sender: Some(sender), _permit: permit }),
+                    };
                     return Ok(Response::from_parts(parts, body.into_body()));
                 }
                 Err(mut failed) => match failed.take_message() {
@@ -159,11 +185,22 @@ impl HostPool {
         match self.protocol {
             Protocol::Http1 | Protocol::H2c => self.handshake_http1(stream).await,
             Protocol::Https | Protocol::HttpsUnverified => {
-                let verify = self.protocol == Protocol::Https;
-                let secured = tls::connect(&self.host, stream, verify).await.map_err(|source| self.refused(source))?;
+                let tls = self.tls().await.map_err(|source| self.refused(source))?;
+                let secured = tls.connect(&self.host, stream).await.map_err(|source| self.refused(source))?;
                 self.handshake_http1(secured).await
             }
         }
+    }
+
+    /// The TLS settings; without given ones they are made on first use, on a thread that may read files.
+    async fn tls(&self) -> io::Result<&TlsClient> {
+        let verify = self.protocol == Protocol::Https;
+        let make = async || {
+            let made =
+                tokio::task::spawn_blocking(move || if verify { TlsClient::system() } else { TlsClient::unverified() });
+            made.await.map_err(io::Error::other)?.map_err(io::Error::other)
+        };
+        self.tls.get_or_try_init(make).await
     }
 
     async fn handshake_http1<S>(&self, stream: S) -> Result<http1::SendRequest<Body>, SendError>
@@ -181,7 +218,11 @@ impl HostPool {
         Ok(sender)
     }
 
-    async fn send_http2(self: &Arc<Self>, request: Request<Body>, permit: OwnedSemaphorePermit) -> Result<Response<Body>, SendError> {
+    async fn send_http2(
+        self: &Arc<Self>,
+        request: Request<Body>,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Response<Body>, SendError> {
         let mut sender = self.shared_http2().await?;
         let response = sender.send_request(request).await.map_err(SendError::Broken)?;
         let (parts, incoming) = response.into_parts();
@@ -195,8 +236,10 @@ impl HostPool {
             return Ok(sender.clone());
         }
         let stream = self.dial().await?;
-        let (sender, connection) =
-            http2::Builder::new(TokioExecutor::new()).handshake(TokioIo::new(stream)).await.map_err(SendError::Broken)?;
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .handshake(TokioIo::new(stream))
+            .await
+            .map_err(SendError::Broken)?;
         tokio::spawn(async move {
             let _ = connection.await; // the requests on it get the error
         });
@@ -205,12 +248,13 @@ impl HostPool {
     }
 
     async fn dial(&self) -> Result<TcpStream, SendError> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|source| self.refused(source))?;
+        let stream =
+            TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|source| self.refused(source))?;
         stream.set_nodelay(true).map_err(|source| self.refused(source))?;
         Ok(stream)
     }
 
-    fn refused(&self, source: std::io::Error) -> SendError {
+    fn refused(&self, source: io::Error) -> SendError {
         SendError::Connect { address: format!("{}:{}", self.host, self.port), source }
     }
 }
@@ -296,8 +340,11 @@ mod tests {
             loop {
                 let (stream, _) = listener.accept().await.unwrap();
                 connections.fetch_add(1, Ordering::Relaxed);
-                let service = service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(Response::new(Body::full("ok"))) });
-                tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
+                let service =
+                    service_fn(|_: Request<Incoming>| async { Ok::<_, Infallible>(Response::new(Body::full("ok"))) });
+                tokio::spawn(
+                    hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service),
+                );
             }
         });
         port

@@ -93,7 +93,11 @@ impl BreakerTemplate {
     /// A text that names the field and what was expected.
     pub(super) fn compile(name: &str, spec: &CircuitBreakerSpec, environment: &Arc<Env>) -> Result<Self, String> {
         let parse = |field: &str, text: &str| {
-            if text.is_empty() { Ok(Duration::ZERO) } else { duration::parse_policy(text).map_err(|error| format!("{field}: {error}")) }
+            if text.is_empty() {
+                Ok(Duration::ZERO)
+            } else {
+                duration::parse_policy(text).map_err(|error| format!("{field}: {error}"))
+            }
         };
         let timeout = parse("timeout", &spec.timeout)?;
         let trip = if spec.trip.is_empty() {
@@ -173,7 +177,9 @@ impl Breaker {
         self.advance(&mut inner, Instant::now());
         match inner.state {
             BreakerState::Open => return Err(Refused::Open),
-            BreakerState::HalfOpen if inner.counts.requests >= self.template.max_requests => return Err(Refused::TooManyRequests),
+            BreakerState::HalfOpen if inner.counts.requests >= self.template.max_requests => {
+                return Err(Refused::TooManyRequests);
+            }
             BreakerState::HalfOpen | BreakerState::Closed => {}
         }
         inner.counts.requests += 1;

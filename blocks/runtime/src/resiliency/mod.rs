@@ -78,8 +78,13 @@ pub enum BuiltIn {
 }
 
 impl BuiltIn {
-    const ALL: [Self; 5] =
-        [Self::ServiceRetries, Self::ActorRetries, Self::ActorReminderRetries, Self::ActorNotFoundRetries, Self::InitializationRetries];
+    const ALL: [Self; 5] = [
+        Self::ServiceRetries,
+        Self::ActorRetries,
+        Self::ActorReminderRetries,
+        Self::ActorNotFoundRetries,
+        Self::InitializationRetries,
+    ];
 
     /// The name under which a manifest may redefine it.
     pub fn name(self) -> &'static str {
@@ -156,7 +161,16 @@ impl Policies {
             .into_iter()
             .map(|name| {
                 let retry = table.retries.get(name.name()).cloned();
-                (name, Arc::new(Policy { name: name.name().to_owned(), timeout: None, retry, breaker: None, log: log.clone() }))
+                (
+                    name,
+                    Arc::new(Policy {
+                        name: name.name().to_owned(),
+                        timeout: None,
+                        retry,
+                        breaker: None,
+                        log: log.clone(),
+                    }),
+                )
             })
             .collect();
         Self {
@@ -184,7 +198,8 @@ impl Policies {
         let cache = cache_of(&mut apps, app_id, size_or(names.circuit_breaker_cache_size, APP_CACHE_SIZE));
         Some(cache.get_or_insert_with(method, || {
             let endpoint = format!("{app_id}:{method}");
-            let breaker = self.template(&names).map(|template| Breaker::new(endpoint.clone(), template, self.log.clone()));
+            let breaker =
+                self.template(&names).map(|template| Breaker::new(endpoint.clone(), template, self.log.clone()));
             self.policy(format!("endpoint[{app_id}, {endpoint}]"), &names, breaker)
         }))
     }

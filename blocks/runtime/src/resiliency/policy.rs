@@ -141,7 +141,10 @@ impl Policy {
             let error = match self.attempt(|| operation(attempt)).await {
                 Ok(value) => {
                     if attempt > 1 {
-                        self.log.info(format_args!("Recovered processing operation {} after {attempt} attempts", self.name));
+                        self.log.info(format_args!(
+                            "Recovered processing operation {} after {attempt} attempts",
+                            self.name
+                        ));
                     }
                     return Ok(value);
                 }
@@ -152,7 +155,11 @@ impl Policy {
             }
             let Some(wait) = waits.next_wait() else { return Err(error) };
             if attempt == 1 {
-                self.log.warn(format_args!("Error processing operation {}. Retrying in {}…", self.name, format_go(wait)));
+                self.log.warn(format_args!(
+                    "Error processing operation {}. Retrying in {}…",
+                    self.name,
+                    format_go(wait)
+                ));
                 if self.log.enabled(Level::Debug) {
                     self.log.debug(format_args!("Error for operation {} was: {error}", self.name));
                 }

@@ -53,7 +53,11 @@ impl Retry {
     /// A text that names the field and what was expected.
     pub(super) fn compile(spec: &RetrySpec) -> Result<Self, String> {
         let parse = |field: &str, text: &str, default: Duration| {
-            if text.is_empty() { Ok(default) } else { duration::parse_policy(text).map_err(|error| format!("{field}: {error}")) }
+            if text.is_empty() {
+                Ok(default)
+            } else {
+                duration::parse_policy(text).map_err(|error| format!("{field}: {error}"))
+            }
         };
         let interval = parse("duration", &spec.duration, DEFAULT_DURATION)?;
         let interval_max = parse("maxInterval", &spec.max_interval, DEFAULT_MAX_INTERVAL)?;
@@ -75,7 +79,12 @@ impl Retry {
     }
 
     pub(super) fn exponential(interval_max: Duration, elapsed_max: Duration, retries_max: u64) -> Self {
-        Self { wait: Wait::Exponential { interval_max, elapsed_max }, retries_max: Some(retries_max), http: None, grpc: None }
+        Self {
+            wait: Wait::Exponential { interval_max, elapsed_max },
+            retries_max: Some(retries_max),
+            http: None,
+            grpc: None,
+        }
     }
 
     /// Whether an error with this status code (100 and above: HTTP, else gRPC) is worth another attempt.
@@ -131,7 +140,11 @@ fn parse_codes(text: &str, valid: CodeRange) -> Result<Option<Vec<CodeRange>>, S
     if text.is_empty() {
         return Ok(None);
     }
-    text.split(',').filter(|part| !part.is_empty()).map(|part| parse_range(part, valid)).collect::<Result<_, _>>().map(Some)
+    text.split(',')
+        .filter(|part| !part.is_empty())
+        .map(|part| parse_range(part, valid))
+        .collect::<Result<_, _>>()
+        .map(Some)
 }
 
 fn parse_range(part: &str, valid: CodeRange) -> Result<CodeRange, String> {
@@ -141,11 +154,16 @@ fn parse_range(part: &str, valid: CodeRange) -> Result<CodeRange, String> {
         return Err(format!("invalid pattern {part}, more than one '-' exists"));
     }
     let number = |side: &str, code: &str| -> Result<i32, String> {
-        let parsed = code.parse::<i32>().map_err(|_| format!("failed to parse {side} code {code} from pattern {part} to int"))?;
+        let parsed = code
+            .parse::<i32>()
+            .map_err(|_| format!("failed to parse {side} code {code} from pattern {part} to int"))?;
         if valid.contains(parsed) {
             Ok(parsed)
         } else {
-            Err(format!("invalid pattern {part}, {side} code {parsed} is not valid (expected {} to {})", valid.start, valid.end))
+            Err(format!(
+                "invalid pattern {part}, {side} code {parsed} is not valid (expected {} to {})",
+                valid.start, valid.end
+            ))
         }
     };
     let start = number("start", first)?;
@@ -161,20 +179,28 @@ mod tests {
     use super::*;
 
     fn with_codes(http: &str, grpc: &str) -> Result<Retry, String> {
-        Retry::compile(&RetrySpec { http_status_codes: http.into(), grpc_status_codes: grpc.into(), ..RetrySpec::default() })
+        Retry::compile(&RetrySpec {
+            http_status_codes: http.into(),
+            grpc_status_codes: grpc.into(),
+            ..RetrySpec::default()
+        })
     }
 
     #[test]
     fn code_lists_match_their_own_protocol_only() {
         let retry = with_codes("429,500-502", "").unwrap();
-        for (code, expected) in [(429, true), (501, true), (503, false), (14, true), (600, false), (50, false), (-1, false)] {
+        for (code, expected) in
+            [(429, true), (501, true), (503, false), (14, true), (600, false), (50, false), (-1, false)]
+        {
             assert_eq!(retry.matches(code), expected, "{code}");
         }
     }
 
     #[test]
     fn wrong_code_lists_are_refused() {
-        for (http, grpc) in [("99", ""), ("600", ""), ("500-400", ""), ("5-6-7", ""), ("500, 501", ""), ("", "17"), ("x", "")] {
+        for (http, grpc) in
+            [("99", ""), ("600", ""), ("500-400", ""), ("5-6-7", ""), ("500, 501", ""), ("", "17"), ("x", "")]
+        {
             assert!(with_codes(http, grpc).is_err(), "{http:?} {grpc:?}");
         }
         assert!(with_codes("500,,501,", "0-16").is_ok());

@@ -72,11 +72,13 @@ impl Table {
     /// The first mistake: which policy, which field, what was expected.
     pub(super) fn add(&mut self, resource: &Resiliency, log: &Logger) -> Result<(), String> {
         for (name, text) in &resource.timeouts {
-            let parsed = duration::parse_policy(text).map_err(|error| format!("invalid duration {name:?}, {text}: {error}"))?;
+            let parsed =
+                duration::parse_policy(text).map_err(|error| format!("invalid duration {name:?}, {text}: {error}"))?;
             self.timeouts.insert(name.clone(), parsed);
         }
         for (name, spec) in &resource.retries {
-            let mut retry = Retry::compile(spec).map_err(|error| format!("invalid retry configuration {name:?}: {error}"))?;
+            let mut retry =
+                Retry::compile(spec).map_err(|error| format!("invalid retry configuration {name:?}: {error}"))?;
             if name == BuiltIn::ActorNotFoundRetries.name() {
                 log.warn(format_args!(
                     "Attempted to override protected policy {name} which is not allowed. Ignoring provided policy and using default."
@@ -95,7 +97,12 @@ impl Table {
                 .map_err(|error| format!("invalid circuit breaker configuration {name:?}: {error}"))?;
             self.breakers.insert(name.clone(), Arc::new(template));
         }
-        self.any_default = self.timeouts.keys().chain(self.retries.keys()).chain(self.breakers.keys()).any(|name| name.starts_with("Default"));
+        self.any_default = self
+            .timeouts
+            .keys()
+            .chain(self.retries.keys())
+            .chain(self.breakers.keys())
+            .any(|name| name.starts_with("Default"));
         self.add_targets(resource)
     }
 
@@ -121,7 +128,9 @@ impl Table {
 
     /// Whether the names lead to no policy at all.
     pub(super) fn is_empty(&self, names: &PolicyNames) -> bool {
-        self.timeout(names).is_none() && !self.retries.contains_key(&names.retry) && !self.breakers.contains_key(&names.circuit_breaker)
+        self.timeout(names).is_none()
+            && !self.retries.contains_key(&names.retry)
+            && !self.breakers.contains_key(&names.circuit_breaker)
     }
 
     pub(super) fn has_defaults(&self, level: Level) -> bool {
@@ -135,7 +144,11 @@ impl Table {
         }
         let infixes = level.infixes();
         let find = |kind: &str, known: &dyn Fn(&str) -> bool| {
-            infixes.iter().map(|infix| format!("Default{infix}{kind}Policy")).find(|name| known(name)).unwrap_or_default()
+            infixes
+                .iter()
+                .map(|infix| format!("Default{infix}{kind}Policy"))
+                .find(|name| known(name))
+                .unwrap_or_default()
         };
         PolicyNames {
             timeout: find("Timeout", &|name| self.timeouts.contains_key(name)),

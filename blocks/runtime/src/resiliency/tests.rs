@@ -55,14 +55,25 @@ impl Lines {
 }
 
 fn names(timeout: &str, retry: &str, circuit_breaker: &str) -> PolicyNames {
-    PolicyNames { timeout: timeout.into(), retry: retry.into(), circuit_breaker: circuit_breaker.into(), ..PolicyNames::default() }
+    PolicyNames {
+        timeout: timeout.into(),
+        retry: retry.into(),
+        circuit_breaker: circuit_breaker.into(),
+        ..PolicyNames::default()
+    }
 }
 
 fn resource() -> Resiliency {
     let mut resource = Resiliency { name: "myresiliency".into(), ..Resiliency::default() };
     resource.timeouts.insert("short".into(), "100".into());
-    resource.retries.insert("three".into(), RetrySpec { duration: "1s".into(), max_retries: Some(3), ..RetrySpec::default() });
-    let breaker = CircuitBreakerSpec { timeout: "30s".into(), trip: "consecutiveFailures >= 2".into(), ..CircuitBreakerSpec::default() };
+    resource
+        .retries
+        .insert("three".into(), RetrySpec { duration: "1s".into(), max_retries: Some(3), ..RetrySpec::default() });
+    let breaker = CircuitBreakerSpec {
+        timeout: "30s".into(),
+        trip: "consecutiveFailures >= 2".into(),
+        ..CircuitBreakerSpec::default()
+    };
     resource.circuit_breakers.insert("simpleCB".into(), breaker);
     resource.apps.insert("b".into(), names("short", "three", ""));
     let outbound = names("", "", "simpleCB");
@@ -100,7 +111,8 @@ async fn retries_stop_at_their_limit_and_the_log_says_so_once() {
     assert_eq!(result, Err(PolicyError::Operation(RETRIABLE)));
     assert_eq!(attempts.get(), 4);
     assert_eq!(started.elapsed().as_secs(), 3);
-    let result: Result<u32, PolicyError<Broken>> = policy.run(async |attempt| if attempt < 3 { Err(RETRIABLE) } else { Ok(attempt) }).await;
+    let result: Result<u32, PolicyError<Broken>> =
+        policy.run(async |attempt| if attempt < 3 { Err(RETRIABLE) } else { Ok(attempt) }).await;
     assert_eq!(result, Ok(3));
     let text = lines.text();
     assert_eq!(text.matches("Error processing operation endpoint[b, b:m]. Retrying in 1s…").count(), 2, "{text}");
@@ -110,7 +122,12 @@ async fn retries_stop_at_their_limit_and_the_log_says_so_once() {
 #[tokio::test(start_paused = true)]
 async fn codes_outside_the_list_and_permanent_errors_are_not_retried() {
     let mut resource = resource();
-    let spec = RetrySpec { duration: "1s".into(), max_retries: Some(3), http_status_codes: "500-599".into(), ..RetrySpec::default() };
+    let spec = RetrySpec {
+        duration: "1s".into(),
+        max_retries: Some(3),
+        http_status_codes: "500-599".into(),
+        ..RetrySpec::default()
+    };
     resource.retries.insert("three".into(), spec);
     let policy = policies(resource).app("b", "m").unwrap();
     for (class, expected) in [
@@ -155,7 +172,10 @@ async fn a_breaker_opens_probes_and_closes_and_is_shared_by_both_directions() {
     assert_eq!(fail(&outbound).await.to_string(), "circuit breaker is open");
     let breakers = policies.breakers();
     assert_eq!(breakers.len(), 1);
-    assert_eq!((breakers[0].name.as_str(), breakers[0].target.as_str(), breakers[0].state), ("simpleCB-statestore", "statestore", BreakerState::Open));
+    assert_eq!(
+        (breakers[0].name.as_str(), breakers[0].target.as_str(), breakers[0].state),
+        ("simpleCB-statestore", "statestore", BreakerState::Open)
+    );
 
     tokio::time::advance(Duration::from_millis(30_001)).await;
     let mut probe = Box::pin(outbound.run(async |_| {
@@ -171,7 +191,8 @@ async fn a_breaker_opens_probes_and_closes_and_is_shared_by_both_directions() {
     assert_eq!(outbound.run(async |_| Ok::<_, Broken>(7)).await, Ok(7));
     assert_eq!(policies.breakers()[0].state, BreakerState::Closed);
     let text = lines.text();
-    for line in ["from closed to open", "from open to half-open", "from half-open to open", "from half-open to closed"] {
+    for line in ["from closed to open", "from open to half-open", "from half-open to open", "from half-open to closed"]
+    {
         let expected = format!(r#"Circuit breaker \"simpleCB-statestore\" changed state {line}"#);
         assert!(text.contains(&expected), "{line} in {text}");
     }
@@ -215,7 +236,12 @@ async fn an_open_breaker_ends_the_retries() {
 #[test]
 fn defaults_apply_by_level_and_only_without_a_target() {
     let mut resource = resource();
-    for name in ["DefaultRetryPolicy", "DefaultAppRetryPolicy", "DefaultComponentInboundRetryPolicy", "DefaultStatestoreComponentOutboundRetryPolicy"] {
+    for name in [
+        "DefaultRetryPolicy",
+        "DefaultAppRetryPolicy",
+        "DefaultComponentInboundRetryPolicy",
+        "DefaultStatestoreComponentOutboundRetryPolicy",
+    ] {
         resource.retries.insert(name.into(), RetrySpec::default());
     }
     resource.timeouts.insert("DefaultComponentTimeoutPolicy".into(), "1s".into());
@@ -228,8 +254,16 @@ fn defaults_apply_by_level_and_only_without_a_target() {
             "DefaultStatestoreComponentOutboundRetryPolicy",
             "DefaultComponentTimeoutPolicy",
         ),
-        (Level::Component(ComponentKind::Pubsub, Direction::Outbound), "DefaultRetryPolicy", "DefaultComponentTimeoutPolicy"),
-        (Level::Component(ComponentKind::Pubsub, Direction::Inbound), "DefaultComponentInboundRetryPolicy", "DefaultComponentTimeoutPolicy"),
+        (
+            Level::Component(ComponentKind::Pubsub, Direction::Outbound),
+            "DefaultRetryPolicy",
+            "DefaultComponentTimeoutPolicy",
+        ),
+        (
+            Level::Component(ComponentKind::Pubsub, Direction::Inbound),
+            "DefaultComponentInboundRetryPolicy",
+            "DefaultComponentTimeoutPolicy",
+        ),
     ];
     for (level, retry, timeout) in cases {
         let found = policies.table.defaults(level);
@@ -249,10 +283,16 @@ fn a_broken_resource_is_reported_and_the_others_apply() {
     let policies = Policies::compile(&[broken, resource()], &lines.logger());
     assert!(policies.app("c", "m").is_none());
     assert!(policies.app("b", "m").is_some());
-    assert!(lines.text().contains(r#"Could not read resiliency policy bad: invalid duration \"t\", soon"#), "{}", lines.text());
+    assert!(
+        lines.text().contains(r#"Could not read resiliency policy bad: invalid duration \"t\", soon"#),
+        "{}",
+        lines.text()
+    );
     for trip in ["consecutiveFailures >", "1 +"] {
         let mut broken = Resiliency { name: "bad".into(), ..Resiliency::default() };
-        broken.circuit_breakers.insert("c".into(), CircuitBreakerSpec { trip: trip.into(), ..CircuitBreakerSpec::default() });
+        broken
+            .circuit_breakers
+            .insert("c".into(), CircuitBreakerSpec { trip: trip.into(), ..CircuitBreakerSpec::default() });
         assert!(Table::with_built_ins().add(&broken, &Logger::silent()).is_err(), "{trip}");
     }
 }
@@ -260,7 +300,8 @@ fn a_broken_resource_is_reported_and_the_others_apply() {
 #[test]
 fn built_ins_can_be_redefined_within_limits() {
     let mut resource = Resiliency::default();
-    for (name, number) in [(BuiltIn::ServiceRetries, 1), (BuiltIn::ActorRetries, 9), (BuiltIn::ActorNotFoundRetries, 9)] {
+    for (name, number) in [(BuiltIn::ServiceRetries, 1), (BuiltIn::ActorRetries, 9), (BuiltIn::ActorNotFoundRetries, 9)]
+    {
         resource.retries.insert(name.name().into(), RetrySpec { max_retries: Some(number), ..RetrySpec::default() });
     }
     let policies = policies(resource);
@@ -274,7 +315,10 @@ fn built_ins_can_be_redefined_within_limits() {
 fn actors_need_a_scope_for_their_breaker() {
     let mut resource = resource();
     resource.actors.insert("t".into(), names("short", "", "simpleCB"));
-    assert_eq!(Table::with_built_ins().add(&resource, &Logger::silent()), Err("actor circuit breakers must include scope".to_owned()));
+    assert_eq!(
+        Table::with_built_ins().add(&resource, &Logger::silent()),
+        Err("actor circuit breakers must include scope".to_owned())
+    );
     let mut scoped = names("short", "", "simpleCB");
     scoped.circuit_breaker_scope = "id".into();
     resource.actors.insert("t".into(), scoped);

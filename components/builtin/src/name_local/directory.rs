@@ -81,23 +81,31 @@ impl Directory {
         })
     }
 
-    /// The addresses of an app's live sidecars, in file name order; deletes entries of dead processes on the way.
+    /// The addresses of an app's live sidecars in the namespace, or, when it has none there, in all the others; in file name
+    /// order. Deletes entries of dead processes on the way.
     pub(super) fn addresses(&self, namespace: &str, app_id: &str) -> Result<Vec<String>, ComponentError> {
-        let folder = self.folder(namespace, app_id);
-        let files = match fs::read_dir(&folder) {
-            Ok(files) => files,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => {
-                let message = format!("cannot read the local registry {}", folder.display());
-                return Err(ComponentError::caused(ErrorKind::Unavailable, message, error));
-            }
-        };
-        let mut paths: Vec<PathBuf> = files.filter_map(|file| Some(file.ok()?.path())).collect();
-        paths.sort_unstable();
-        Ok(paths.iter().filter_map(|path| self.live_address(path, namespace, app_id)).collect())
+        let wanted = self.live_addresses(&self.folder(namespace, app_id), Some(namespace), app_id)?;
+        if !wanted.is_empty() {
+            return Ok(wanted);
+        }
+        let mut others = Vec::new();
+        for namespace in list(&self.root)? {
+            others.extend(self.live_addresses(&namespace.join(file_name(app_id)), None, app_id)?);
+        }
+        Ok(others)
     }
 
-    fn live_address(&self, path: &Path, namespace: &str, app_id: &str) -> Option<String> {
+    fn live_addresses(
+        &self,
+        folder: &Path,
+        namespace: Option<&str>,
+        app_id: &str,
+    ) -> Result<Vec<String>, ComponentError> {
+        Ok(list(folder)?.iter().filter_map(|path| self.live_address(path, namespace, app_id)).collect())
+    }
+
+    /// `namespace` `None` takes any.
+    fn live_address(&self, path: &Path, namespace: Option<&str>, app_id: &str) -> Option<String> {
         let text = fs::read(path).ok()?;
         let Ok(entry) = serde_json::from_slice::<Entry>(&text) else {
             if is_older_than(path, JUNK_AFTER) {
@@ -110,8 +118,26 @@ impl Directory {
             return None;
         }
         // Two ids may share a folder on a file system that ignores case.
-        (entry.namespace == namespace && entry.app_id == app_id).then(|| join_host_port(&entry.host, entry.port))
+        let fits = entry.app_id == app_id && namespace.is_none_or(|namespace| entry.namespace == namespace);
+        fits.then(|| join_host_port(&entry.host, entry.port))
     }
+}
+
+/// What a folder holds, in name order; nothing when there is no such folder.
+fn list(folder: &Path) -> Result<Vec<PathBuf>, ComponentError> {
+    let files = match fs::read_dir(folder) {
+        Ok(files) => files,
+        Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => {
+            return Ok(Vec::new());
+        }
+        Err(error) => {
+            let message = format!("cannot read the local registry {}", folder.display());
+            return Err(ComponentError::caused(ErrorKind::Unavailable, message, error));
+        }
+    };
+    let mut paths: Vec<PathBuf> = files.filter_map(|file| Some(file.ok()?.path())).collect();
+    paths.sort_unstable();
+    Ok(paths)
 }
 
 /// `host:port`, with brackets around an IPv6 host.
@@ -141,7 +167,9 @@ fn file_name(text: &str) -> String {
     }
     if name.len() > NAME_LIMIT {
         // FNV-1a: only to tell names apart; entries carry the whole id and readers compare it.
-        let hash = text.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
+        let hash = text
+            .bytes()
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
         name.truncate(NAME_LIMIT);
         name.push_str(&format!("~{hash:016x}"));
     }

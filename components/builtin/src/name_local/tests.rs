@@ -10,7 +10,13 @@ async fn resolver(root: &Path) -> Arc<dyn NameResolver> {
 }
 
 fn registration(app_id: &str, port: u16) -> Registration {
-    Registration { app_id: app_id.into(), namespace: "default".into(), host: "127.0.0.1".into(), internal_port: port, http_port: 3500 }
+    Registration {
+        app_id: app_id.into(),
+        namespace: "default".into(),
+        host: "127.0.0.1".into(),
+        internal_port: port,
+        http_port: 3500,
+    }
 }
 
 fn question(app_id: &str) -> ResolveRequest {
@@ -32,7 +38,8 @@ fn files(root: &Path) -> Vec<PathBuf> {
 #[tokio::test]
 async fn conforms() {
     let root = tempfile::tempdir().unwrap();
-    let (first, second, third) = (resolver(root.path()).await, resolver(root.path()).await, resolver(root.path()).await);
+    let (first, second, third) =
+        (resolver(root.path()).await, resolver(root.path()).await, resolver(root.path()).await);
     pillion_conformance::name_resolution::run(first, second, third).await;
     assert_eq!(files(root.path()), Vec::<PathBuf>::new(), "closed resolvers leave no files");
 }
@@ -44,10 +51,24 @@ async fn an_entry_says_who_and_where() {
     one.register(registration("shop/../x", 4100)).await.unwrap();
     let path = root.path().join(format!("registry/default/shop%2F..%2Fx/{}-4100.json", std::process::id()));
     let entry: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    assert_eq!((&entry["app_id"], &entry["host"], &entry["port"]), (&"shop/../x".into(), &"127.0.0.1".into(), &4100.into()));
+    assert_eq!(
+        (&entry["app_id"], &entry["host"], &entry["port"]),
+        (&"shop/../x".into(), &"127.0.0.1".into(), &4100.into())
+    );
     assert_eq!(one.resolve(&question("shop/../x")).await.unwrap(), ["127.0.0.1:4100"]);
-    let elsewhere = ResolveRequest { namespace: "other".into(), ..question("shop/../x") };
-    assert!(one.resolve(&elsewhere).await.is_err(), "namespaces are kept apart");
+}
+
+#[tokio::test]
+async fn another_namespace_answers_only_when_the_wanted_one_cannot() {
+    let root = tempfile::tempdir().unwrap();
+    let one = resolver(root.path()).await;
+    let elsewhere = ResolveRequest { namespace: "other".into(), ..question("shop") };
+    one.register(registration("shop", 4100)).await.unwrap();
+    one.register(registration("cart", 4102)).await.unwrap();
+    assert_eq!(one.resolve(&elsewhere).await.unwrap(), ["127.0.0.1:4100"], "the only sidecar of the app");
+    one.register(Registration { namespace: "other".into(), ..registration("shop", 4101) }).await.unwrap();
+    assert_eq!(one.resolve(&elsewhere).await.unwrap(), ["127.0.0.1:4101"], "the wanted namespace is preferred");
+    assert_eq!(one.resolve(&question("shop")).await.unwrap(), ["127.0.0.1:4100"]);
 }
 
 #[tokio::test]
@@ -84,7 +105,7 @@ async fn a_cached_answer_needs_no_files_until_a_failure_is_reported() {
     assert_eq!(two.resolve(&question("shop")).await.unwrap(), ["127.0.0.1:4100"], "from the cache");
     two.report_failure(&question("shop"), "127.0.0.1:4100");
     let error = two.resolve(&question("shop")).await.unwrap_err();
-    let wanted = "couldn't find service: shop (no running sidecar of namespace default is announced in ";
+    let wanted = "couldn't find service: shop (no running sidecar of namespace default or another one is announced in ";
     assert!(error.to_string().starts_with(wanted), "{error}");
 }
 

@@ -27,19 +27,13 @@ async fn send_email(State(ledger): State<Arc<Ledger>>, body: String) -> Json<Val
         eprintln!("not a CloudEvent: {body}");
         return drop_event();
     };
-    println!(
-        "e-mail to {:?} for tenant {}",
-        event.field("emailId"),
-        event.tenant_id()
-    );
+    println!("e-mail to {:?} for tenant {}", event.field("emailId"), event.tenant_id());
     ledger.accept(event.tenant_id());
     success()
 }
 
 async fn bury(State(ledger): State<Arc<Ledger>>, body: String) -> Json<Value> {
-    let id = serde_json::from_str::<Event>(&body)
-        .map(|event| event.tenant_id())
-        .unwrap_or_default();
+    let id = serde_json::from_str::<Event>(&body).map(|event| event.tenant_id()).unwrap_or_default();
     println!("dead letter: tenant {id:?}");
     ledger.bury(id);
     success()

@@ -31,30 +31,19 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let service = Notification {
         client: Client::new(),
         publish_url: format!("{}/v1.0/publish/my-pub-sub/tenants", sidecar_url()?),
-        publish: switch(
-            "PUBLISH",
-            &[("dapr", Publish::Dapr), ("none", Publish::None)],
-        )?,
-        payload: switch(
-            "PAYLOAD",
-            &[("object", Payload::Object), ("int", Payload::Int)],
-        )?,
+        publish: switch("PUBLISH", &[("dapr", Publish::Dapr), ("none", Publish::None)])?,
+        payload: switch("PAYLOAD", &[("object", Payload::Object), ("int", Payload::Int)])?,
         received: AtomicU64::new(0),
         published: AtomicU64::new(0),
         failed: AtomicU64::new(0),
     };
-    let routes = Router::new()
-        .route("/notification", post(notify))
-        .route("/stats", get(stats))
-        .with_state(Arc::new(service));
+    let routes =
+        Router::new().route("/notification", post(notify)).route("/stats", get(stats)).with_state(Arc::new(service));
     server::serve("notification-service", 8081, routes).await
 }
 
 /// 202 once the sidecar has taken the message, 400 for a body that is no JSON object, 502 when the publish failed.
-async fn notify(
-    State(service): State<Arc<Notification>>,
-    body: String,
-) -> (StatusCode, Json<Value>) {
+async fn notify(State(service): State<Arc<Notification>>, body: String) -> (StatusCode, Json<Value>) {
     let serial = service.received.fetch_add(1, Ordering::Relaxed) + 1;
     let tenant = match serde_json::from_str::<Value>(&body) {
         Ok(tenant) if tenant.is_object() => tenant,
@@ -72,19 +61,14 @@ async fn notify(
         Payload::Object => body,
         Payload::Int => tenant_number(&tenant).unwrap_or(serial).to_string(),
     };
-    match service
-        .client
-        .post(&service.publish_url, &[], message.into_bytes())
-        .await
-    {
+    match service.client.post(&service.publish_url, &[], message.into_bytes()).await {
         Ok((status, _)) if status.is_success() => {
             service.published.fetch_add(1, Ordering::Relaxed);
             (StatusCode::ACCEPTED, Json(json!({ "published": true })))
         }
-        Ok((status, answer)) => service.refuse(format!(
-            "publish answered {status}: {}",
-            String::from_utf8_lossy(&answer)
-        )),
+        Ok((status, answer)) => {
+            service.refuse(format!("publish answered {status}: {}", String::from_utf8_lossy(&answer)))
+        }
         Err(error) => service.refuse(error.to_string()),
     }
 }

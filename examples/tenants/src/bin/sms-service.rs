@@ -48,11 +48,7 @@ async fn send_sms(State(ledger): State<Arc<Ledger>>, body: String) -> Response {
         eprintln!("refused tenant {}: poison", event.tenant_id());
         return (StatusCode::INTERNAL_SERVER_ERROR, "poison").into_response();
     }
-    println!(
-        "SMS to {:?} for tenant {}",
-        event.field("phone"),
-        event.tenant_id()
-    );
+    println!("SMS to {:?} for tenant {}", event.field("phone"), event.tenant_id());
     ledger.accept(event.tenant_id());
     success().into_response()
 }

@@ -49,18 +49,10 @@ async fn main() -> ExitCode {
     let mut complete = outcome.failed == 0 && !outcome.created.is_empty();
     for url in &options.expect {
         let missing = missing_after_catch_up(url, &outcome.created).await;
-        println!(
-            "{url}: {} of {} delivered",
-            outcome.created.len() - missing,
-            outcome.created.len()
-        );
+        println!("{url}: {} of {} delivered", outcome.created.len() - missing, outcome.created.len());
         complete &= missing == 0;
     }
-    if complete {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    }
+    if complete { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 impl Options {
@@ -72,23 +64,15 @@ impl Options {
             expect: Vec::new(),
         };
         while let Some(flag) = words.next() {
-            let value = words
-                .next()
-                .ok_or_else(|| format!("{flag}: expected a value after it"))?;
-            let number = || {
-                value
-                    .parse::<u32>()
-                    .map_err(|_| format!("{flag}: expected a whole number, got {value:?}"))
-            };
+            let value = words.next().ok_or_else(|| format!("{flag}: expected a value after it"))?;
+            let number = || value.parse::<u32>().map_err(|_| format!("{flag}: expected a whole number, got {value:?}"));
             match flag.as_str() {
                 "--url" => options.url = value,
                 "--connections" => options.connections = number()?,
                 "--seconds" => options.duration = Duration::from_secs(number()?.into()),
                 "--expect" => options.expect.push(value),
                 _ => {
-                    return Err(format!(
-                        "unknown flag {flag}: expected --url, --connections, --seconds or --expect"
-                    ));
+                    return Err(format!("unknown flag {flag}: expected --url, --connections, --seconds or --expect"));
                 }
             }
         }
@@ -99,9 +83,8 @@ impl Options {
 /// Runs the connections side by side until the time is over.
 async fn drive(options: &Options) -> Outcome {
     let until = Instant::now() + options.duration;
-    let connections: Vec<_> = (0..options.connections)
-        .map(|_| tokio::spawn(post_until(options.url.clone(), until)))
-        .collect();
+    let connections: Vec<_> =
+        (0..options.connections).map(|_| tokio::spawn(post_until(options.url.clone(), until))).collect();
     let mut all = Outcome::default();
     for connection in connections {
         match connection.await {
@@ -129,9 +112,7 @@ async fn post_until(url: String, until: Instant) -> Outcome {
                     None => outcome.fail("a 201 without an id".to_owned()),
                 }
             }
-            Ok((status, answer)) => {
-                outcome.fail(format!("{status}: {}", String::from_utf8_lossy(&answer)))
-            }
+            Ok((status, answer)) => outcome.fail(format!("{status}: {}", String::from_utf8_lossy(&answer))),
             Err(error) => outcome.fail(error.to_string()),
         }
     }
@@ -157,11 +138,7 @@ fn report(outcome: &mut Outcome, elapsed: Duration) {
     let created = outcome.latencies.len();
     let rate = f64::from(u32::try_from(created).unwrap_or(u32::MAX)) / elapsed.as_secs_f64();
     let at = |percent: usize| {
-        outcome
-            .latencies
-            .get((created * percent / 100).min(created.saturating_sub(1)))
-            .copied()
-            .unwrap_or_default()
+        outcome.latencies.get((created * percent / 100).min(created.saturating_sub(1))).copied().unwrap_or_default()
     };
     println!(
         "{created} created, {} failed, {rate:.0} per second, med {:.2?}, p95 {:.2?}, p99 {:.2?}",
@@ -181,9 +158,7 @@ async fn missing_after_catch_up(url: &str, created: &BTreeSet<String>) -> usize 
     let deadline = Instant::now() + CATCH_UP;
     loop {
         let ids = match client.get(url).await {
-            Ok((_, body)) => serde_json::from_slice::<Stats>(&body)
-                .map(|stats| stats.ids)
-                .unwrap_or_default(),
+            Ok((_, body)) => serde_json::from_slice::<Stats>(&body).map(|stats| stats.ids).unwrap_or_default(),
             Err(_) => BTreeSet::new(),
         };
         let missing = created.difference(&ids).count();

@@ -93,13 +93,7 @@ async fn find(State(service): State<Arc<Service>>, Path(id): Path<String>) -> An
 
 async fn stats(State(service): State<Arc<Service>>) -> Json<Value> {
     let of = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-    let Counters {
-        created,
-        notified,
-        failed,
-        in_flight,
-        in_flight_max,
-    } = &service.counters;
+    let Counters { created, notified, failed, in_flight, in_flight_max } = &service.counters;
     Json(json!({
         "created": of(created),
         "notified": of(notified),
@@ -116,31 +110,18 @@ fn refuse(status: StatusCode, reason: &str) -> Answer {
 impl Service {
     fn from_environment() -> Result<Self, BadSwitch> {
         let sidecar = sidecar_url()?;
-        let invoke = switch(
-            "INVOKE",
-            &[("header", Invoke::Header), ("path", Invoke::Path)],
-        )?;
+        let invoke = switch("INVOKE", &[("header", Invoke::Header), ("path", Invoke::Path)])?;
         let (notify_url, notify_headers): (_, &'static [_]) = match (text("NOTIFY_URL"), invoke) {
             (Some(url), _) => (url, &[]),
-            (None, Invoke::Header) => (
-                format!("{sidecar}/notification"),
-                &[("dapr-app-id", "notification-service")],
-            ),
-            (None, Invoke::Path) => (
-                format!("{sidecar}/v1.0/invoke/notification-service/method/notification"),
-                &[],
-            ),
+            (None, Invoke::Header) => (format!("{sidecar}/notification"), &[("dapr-app-id", "notification-service")]),
+            (None, Invoke::Path) => (format!("{sidecar}/v1.0/invoke/notification-service/method/notification"), &[]),
         };
         let store = switch("STORE", &[("memory", Store::Memory), ("dapr", Store::Dapr)])?;
         Ok(Self {
             client: Client::new(),
             notify_mode: switch(
                 "NOTIFY_MODE",
-                &[
-                    ("sync", NotifyMode::Sync),
-                    ("async", NotifyMode::Async),
-                    ("none", NotifyMode::None),
-                ],
+                &[("sync", NotifyMode::Sync), ("async", NotifyMode::Async), ("none", NotifyMode::None)],
             )?,
             notify_url,
             notify_headers,
@@ -154,46 +135,28 @@ impl Service {
     async fn notify(&self, tenant: &Tenant) -> Result<(), String> {
         let body = serde_json::to_vec(tenant).map_err(|error| error.to_string())?;
         let in_flight = self.counters.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-        self.counters
-            .in_flight_max
-            .fetch_max(in_flight, Ordering::Relaxed);
-        let answer = self
-            .client
-            .post(&self.notify_url, self.notify_headers, body)
-            .await;
+        self.counters.in_flight_max.fetch_max(in_flight, Ordering::Relaxed);
+        let answer = self.client.post(&self.notify_url, self.notify_headers, body).await;
         self.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
         let outcome = match answer {
             Ok((status, _)) if status.is_success() => Ok(()),
-            Ok((status, body)) => Err(format!(
-                "notification answered {status}: {}",
-                String::from_utf8_lossy(&body)
-            )),
+            Ok((status, body)) => Err(format!("notification answered {status}: {}", String::from_utf8_lossy(&body))),
             Err(error) => Err(error.to_string()),
         };
-        let counter = if outcome.is_ok() {
-            &self.counters.notified
-        } else {
-            &self.counters.failed
-        };
+        let counter = if outcome.is_ok() { &self.counters.notified } else { &self.counters.failed };
         counter.fetch_add(1, Ordering::Relaxed);
         outcome
     }
 
     async fn store(&self, tenant: &Tenant) -> Result<(), String> {
         let Some(url) = &self.state_url else {
-            self.memory
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .insert(tenant.id.clone(), tenant.clone());
+            self.memory.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.id.clone(), tenant.clone());
             return Ok(());
         };
         let items = json!([{ "key": &tenant.id, "value": tenant }]).to_string();
         match self.client.post(url, &[], items.into_bytes()).await {
             Ok((status, _)) if status.is_success() => Ok(()),
-            Ok((status, body)) => Err(format!(
-                "state store answered {status}: {}",
-                String::from_utf8_lossy(&body)
-            )),
+            Ok((status, body)) => Err(format!("state store answered {status}: {}", String::from_utf8_lossy(&body))),
             Err(error) => Err(error.to_string()),
         }
     }
@@ -208,13 +171,10 @@ impl Service {
         };
         match self.client.get(&format!("{url}/{id}")).await {
             Ok((StatusCode::NO_CONTENT | StatusCode::NOT_FOUND, _)) => Ok(None),
-            Ok((status, body)) if status.is_success() => serde_json::from_slice(&body)
-                .map(Some)
-                .map_err(|error| format!("state store's answer: {error}")),
-            Ok((status, body)) => Err(format!(
-                "state store answered {status}: {}",
-                String::from_utf8_lossy(&body)
-            )),
+            Ok((status, body)) if status.is_success() => {
+                serde_json::from_slice(&body).map(Some).map_err(|error| format!("state store's answer: {error}"))
+            }
+            Ok((status, body)) => Err(format!("state store answered {status}: {}", String::from_utf8_lossy(&body))),
             Err(error) => Err(error.to_string()),
         }
     }

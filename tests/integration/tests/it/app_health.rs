@@ -14,25 +14,15 @@ async fn an_unhealthy_application_gets_no_calls() {
     let healthy = Arc::new(AtomicBool::new(true));
     let seen = Arc::clone(&healthy);
     let app = FakeApp::start(move |request, _| match request.path.as_str() {
-        "/ready" if !seen.load(Ordering::Relaxed) => {
-            Answer::status(StatusCode::SERVICE_UNAVAILABLE)
-        }
+        "/ready" if !seen.load(Ordering::Relaxed) => Answer::status(StatusCode::SERVICE_UNAVAILABLE),
         _ => Answer::text("here"),
     });
     let app = app.await.unwrap();
     let id = unique("health");
-    let options = SidecarOptions::new(&id)
-        .app_port(app.port())
-        .flag("--enable-app-health-check=true");
-    let options = options
-        .flag("--app-health-check-path=/ready")
-        .flag("--app-health-probe-interval=1");
-    let sidecar = options
-        .flag("--app-health-probe-timeout=500")
-        .flag("--app-health-threshold=1")
-        .start()
-        .await
-        .unwrap();
+    let options = SidecarOptions::new(&id).app_port(app.port()).flag("--enable-app-health-check=true");
+    let options = options.flag("--app-health-check-path=/ready").flag("--app-health-probe-interval=1");
+    let sidecar =
+        options.flag("--app-health-probe-timeout=500").flag("--app-health-threshold=1").start().await.unwrap();
     let path = format!("/v1.0/invoke/{id}/method/x");
     let answers = |status: u16| {
         let (sidecar, path) = (&sidecar, &path);
@@ -48,11 +38,7 @@ async fn an_unhealthy_application_gets_no_calls() {
     answers(200).await;
     healthy.store(false, Ordering::Relaxed);
     let refused = answers(500).await;
-    assert!(
-        refused.text().contains("app is not in a healthy state"),
-        "{}",
-        refused.text()
-    );
+    assert!(refused.text().contains("app is not in a healthy state"), "{}", refused.text());
     healthy.store(true, Ordering::Relaxed);
     answers(200).await;
 }

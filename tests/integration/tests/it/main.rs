@@ -2,11 +2,7 @@
 //!
 //! The binary under test is the one `PILLION_BIN` names, else the workspace's debug build. Every test holds for any
 //! sidecar with the same wire; where ours promises more, the test says so and asks for the binary first.
-#![allow(
-    missing_docs,
-    clippy::unwrap_used,
-    reason = "tests panic with the place that failed"
-)]
+#![allow(missing_docs, clippy::unwrap_used, reason = "tests panic with the place that failed")]
 
 mod app_health;
 mod fixture;

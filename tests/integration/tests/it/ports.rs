@@ -9,13 +9,7 @@ use crate::fixture::unique;
 #[tokio::test]
 async fn all_are_open() {
     let sidecar = SidecarOptions::new(&unique("ports")).start().await.unwrap();
-    for port in [
-        sidecar.http,
-        sidecar.grpc,
-        sidecar.internal,
-        sidecar.metrics,
-        sidecar.public,
-    ] {
+    for port in [sidecar.http, sidecar.grpc, sidecar.internal, sidecar.metrics, sidecar.public] {
         TcpStream::connect(("127.0.0.1", port)).await.unwrap();
     }
 }
@@ -23,14 +17,8 @@ async fn all_are_open() {
 #[tokio::test]
 async fn the_public_one_serves_health_and_metadata_only() {
     let sidecar = SidecarOptions::new(&unique("ports")).start().await.unwrap();
-    for (path, status) in [
-        ("/v1.0/healthz", 204),
-        ("/v1.0/metadata", 200),
-        ("/v1.0/state/mystore/key", 404),
-    ] {
-        let reply = request(sidecar.public, Method::GET, path, &[], "")
-            .await
-            .unwrap();
+    for (path, status) in [("/v1.0/healthz", 204), ("/v1.0/metadata", 200), ("/v1.0/state/mystore/key", 404)] {
+        let reply = request(sidecar.public, Method::GET, path, &[], "").await.unwrap();
         assert_eq!(reply.status.as_u16(), status, "{path}");
     }
 }

@@ -14,10 +14,7 @@ struct Subscriber {
 
 impl Subscriber {
     /// An application that asks for `subscriptions` and answers events with `handler`.
-    async fn start(
-        subscriptions: Value,
-        handler: impl Fn(&Recorded, usize) -> Answer + Send + Sync + 'static,
-    ) -> Self {
+    async fn start(subscriptions: Value, handler: impl Fn(&Recorded, usize) -> Answer + Send + Sync + 'static) -> Self {
         Self::with(subscriptions, "", handler).await
     }
 
@@ -31,32 +28,16 @@ impl Subscriber {
             _ => handler(request, before),
         });
         let app = app.await.unwrap();
-        let dir = ResourceDir::new()
-            .unwrap()
-            .with("pubsub.yaml", PUBSUB)
-            .unwrap()
-            .with("more.yaml", resources)
-            .unwrap();
-        let sidecar = SidecarOptions::new(&unique("pubsub"))
-            .app_port(app.port())
-            .resources(dir.path())
-            .start()
-            .await
-            .unwrap();
-        Self {
-            app,
-            sidecar,
-            _dir: dir,
-        }
+        let dir =
+            ResourceDir::new().unwrap().with("pubsub.yaml", PUBSUB).unwrap().with("more.yaml", resources).unwrap();
+        let sidecar =
+            SidecarOptions::new(&unique("pubsub")).app_port(app.port()).resources(dir.path()).start().await.unwrap();
+        Self { app, sidecar, _dir: dir }
     }
 
     async fn publish(&self, topic: &str, headers: &[(&str, &str)], body: &str) {
         let path = format!("/v1.0/publish/mypub/{topic}");
-        let reply = self
-            .sidecar
-            .send(http::Method::POST, &path, headers, body.to_owned())
-            .await
-            .unwrap();
+        let reply = self.sidecar.send(http::Method::POST, &path, headers, body.to_owned()).await.unwrap();
         assert_eq!(reply.status, 204, "{}", reply.text());
     }
 }
@@ -65,18 +46,13 @@ const JSON: (&str, &str) = ("content-type", "application/json");
 
 #[tokio::test]
 async fn json_is_wrapped_in_a_cloud_event() {
-    let subscriber = Subscriber::start(
-        json!([{"pubsubname": "mypub", "topic": "a", "route": "/a"}]),
-        |_, _| Answer::default(),
-    )
-    .await;
+    let subscriber =
+        Subscriber::start(json!([{"pubsubname": "mypub", "topic": "a", "route": "/a"}]), |_, _| Answer::default())
+            .await;
     subscriber.publish("a", &[JSON], r#"{"n":1}"#).await;
     let request = &subscriber.app.wait_for("/a", 1).await[0];
     assert_eq!(request.method, "POST");
-    assert_eq!(
-        request.header("content-type"),
-        "application/cloudevents+json"
-    );
+    assert_eq!(request.header("content-type"), "application/cloudevents+json");
     let event = request.json();
     let expected = [
         ("data", json!({"n": 1})),
@@ -97,77 +73,38 @@ async fn json_is_wrapped_in_a_cloud_event() {
 
 #[tokio::test]
 async fn text_bytes_and_ready_made_events_keep_their_form() {
-    let subscriber = Subscriber::start(
-        json!([{"pubsubname": "mypub", "topic": "a", "route": "/a"}]),
-        |_, _| Answer::default(),
-    )
-    .await;
-    subscriber
-        .publish("a", &[("content-type", "text/plain")], "words")
-        .await;
-    assert_eq!(
-        subscriber.app.wait_for("/a", 1).await[0].json()["data"],
-        "words"
-    );
-    subscriber
-        .publish(
-            "a",
-            &[("content-type", "application/octet-stream")],
-            "bytes",
-        )
-        .await;
-    assert_eq!(
-        subscriber.app.wait_for("/a", 2).await[1].json()["data_base64"],
-        "Ynl0ZXM="
-    );
+    let subscriber =
+        Subscriber::start(json!([{"pubsubname": "mypub", "topic": "a", "route": "/a"}]), |_, _| Answer::default())
+            .await;
+    subscriber.publish("a", &[("content-type", "text/plain")], "words").await;
+    assert_eq!(subscriber.app.wait_for("/a", 1).await[0].json()["data"], "words");
+    subscriber.publish("a", &[("content-type", "application/octet-stream")], "bytes").await;
+    assert_eq!(subscriber.app.wait_for("/a", 2).await[1].json()["data_base64"], "Ynl0ZXM=");
     let own = json!({"specversion": "1.0", "id": "mine", "source": "me", "type": "kind", "data": 7, "datacontenttype": "application/json"});
-    subscriber
-        .publish(
-            "a",
-            &[("content-type", "application/cloudevents+json")],
-            &own.to_string(),
-        )
-        .await;
+    subscriber.publish("a", &[("content-type", "application/cloudevents+json")], &own.to_string()).await;
     let event = subscriber.app.wait_for("/a", 3).await[2].json();
     assert_eq!(
-        (
-            &event["id"],
-            &event["source"],
-            &event["type"],
-            &event["data"]
-        ),
+        (&event["id"], &event["source"], &event["type"], &event["data"]),
         (&json!("mine"), &json!("me"), &json!("kind"), &json!(7))
     );
 }
 
 #[tokio::test]
 async fn attributes_can_be_set_by_metadata() {
-    let subscriber = Subscriber::start(
-        json!([{"pubsubname": "mypub", "topic": "a", "route": "/a"}]),
-        |_, _| Answer::default(),
-    )
-    .await;
-    subscriber
-        .publish(
-            "a?metadata.cloudevent.id=own-id&metadata.cloudevent.type=own-type",
-            &[JSON],
-            "1",
-        )
-        .await;
+    let subscriber =
+        Subscriber::start(json!([{"pubsubname": "mypub", "topic": "a", "route": "/a"}]), |_, _| Answer::default())
+            .await;
+    subscriber.publish("a?metadata.cloudevent.id=own-id&metadata.cloudevent.type=own-type", &[JSON], "1").await;
     let event = subscriber.app.wait_for("/a", 1).await[0].json();
-    assert_eq!(
-        (&event["id"], &event["type"]),
-        (&json!("own-id"), &json!("own-type"))
-    );
+    assert_eq!((&event["id"], &event["type"]), (&json!("own-id"), &json!("own-type")));
 }
 
 #[tokio::test]
 async fn a_raw_payload_is_wrapped_for_the_reader() {
-    let subscription = json!([{"pubsubname": "mypub", "topic": "raw", "route": "/raw", "metadata": {"rawPayload": "true"}}]);
+    let subscription =
+        json!([{"pubsubname": "mypub", "topic": "raw", "route": "/raw", "metadata": {"rawPayload": "true"}}]);
     let subscriber = Subscriber::start(subscription, |_, _| Answer::default()).await;
-    subscriber
-        .publish("raw?metadata.rawPayload=true", &[JSON], r#"{"n":1}"#)
-        .await;
+    subscriber.publish("raw?metadata.rawPayload=true", &[JSON], r#"{"n":1}"#).await;
     let event = subscriber.app.wait_for("/raw", 1).await[0].json();
     assert_eq!(
         (&event["data_base64"], &event["datacontenttype"]),
@@ -183,26 +120,13 @@ async fn rules_choose_the_route() {
     }}]);
     let subscriber = Subscriber::start(subscriptions, |_, _| Answer::default()).await;
     for (kind, path) in [("big", "/big"), ("small", "/small"), ("odd", "/other")] {
-        subscriber
-            .publish(&format!("a?metadata.cloudevent.type={kind}"), &[JSON], "1")
-            .await;
+        subscriber.publish(&format!("a?metadata.cloudevent.type={kind}"), &[JSON], "1").await;
         subscriber.app.wait_for(path, 1).await;
     }
-    let metadata = subscriber
-        .sidecar
-        .get("/v1.0/metadata")
-        .await
-        .unwrap()
-        .json();
+    let metadata = subscriber.sidecar.get("/v1.0/metadata").await.unwrap().json();
     let listed = &metadata["subscriptions"][0];
-    assert_eq!(
-        (&listed["type"], &listed["topic"]),
-        (&json!("PROGRAMMATIC"), &json!("a"))
-    );
-    assert_eq!(
-        listed["rules"][0],
-        json!({"match": r#"event.type == "big""#, "path": "/big"})
-    );
+    assert_eq!((&listed["type"], &listed["topic"]), (&json!("PROGRAMMATIC"), &json!("a")));
+    assert_eq!(listed["rules"][0], json!({"match": r#"event.type == "big""#, "path": "/big"}));
 }
 
 #[tokio::test]
@@ -225,13 +149,11 @@ spec:
     components:
       mypub: {inbound: {retry: again}}
 ";
-    let subscriber = Subscriber::with(subscriptions, policy, |request, before| {
-        match request.path.as_str() {
-            "/retry" if before == 0 => Answer::json(&json!({"status": "RETRY"})),
-            "/drop" => Answer::json(&json!({"status": "DROP"})),
-            "/gone" => Answer::status(StatusCode::NOT_FOUND),
-            _ => Answer::json(&json!({"status": "SUCCESS"})),
-        }
+    let subscriber = Subscriber::with(subscriptions, policy, |request, before| match request.path.as_str() {
+        "/retry" if before == 0 => Answer::json(&json!({"status": "RETRY"})),
+        "/drop" => Answer::json(&json!({"status": "DROP"})),
+        "/gone" => Answer::status(StatusCode::NOT_FOUND),
+        _ => Answer::json(&json!({"status": "SUCCESS"})),
     });
     let subscriber = subscriber.await;
     for topic in ["drop", "gone", "retry"] {
@@ -274,88 +196,47 @@ spec:
     let subscriber = Subscriber::with(json!([]), declared, |_, _| Answer::default()).await;
     subscriber.publish("declared", &[JSON], "1").await;
     subscriber.app.wait_for("/declared", 1).await;
-    let metadata = subscriber
-        .sidecar
-        .get("/v1.0/metadata")
-        .await
-        .unwrap()
-        .json();
+    let metadata = subscriber.sidecar.get("/v1.0/metadata").await.unwrap().json();
     assert_eq!(metadata["subscriptions"][0]["type"], "DECLARATIVE");
 }
 
 #[tokio::test]
 async fn many_are_published_at_once() {
-    let subscriber = Subscriber::start(
-        json!([{"pubsubname": "mypub", "topic": "a", "route": "/a"}]),
-        |_, _| Answer::default(),
-    )
-    .await;
-    for path in [
-        "/v1.0/publish/bulk/mypub/a",
-        "/v1.0-alpha1/publish/bulk/mypub/a",
-    ] {
+    let subscriber =
+        Subscriber::start(json!([{"pubsubname": "mypub", "topic": "a", "route": "/a"}]), |_, _| Answer::default())
+            .await;
+    for path in ["/v1.0/publish/bulk/mypub/a", "/v1.0-alpha1/publish/bulk/mypub/a"] {
         let entries = json!([
             {"entryId": "1", "event": {"n": 1}, "contentType": "application/json"},
             {"entryId": "2", "event": "two", "contentType": "text/plain"},
         ]);
-        let reply = subscriber
-            .sidecar
-            .post(path, &entries.to_string())
-            .await
-            .unwrap();
+        let reply = subscriber.sidecar.post(path, &entries.to_string()).await.unwrap();
         assert_eq!(reply.status, 204, "{path}: {}", reply.text());
     }
-    let mut data: Vec<_> = subscriber
-        .app
-        .wait_for("/a", 4)
-        .await
-        .iter()
-        .map(|request| request.json()["data"].to_string())
-        .collect();
+    let mut data: Vec<_> =
+        subscriber.app.wait_for("/a", 4).await.iter().map(|request| request.json()["data"].to_string()).collect();
     data.sort();
     assert_eq!(data, [r#""two""#, r#""two""#, r#"{"n":1}"#, r#"{"n":1}"#]);
     let twice = json!([
         {"entryId": "1", "event": "a", "contentType": "text/plain"},
         {"entryId": "1", "event": "b", "contentType": "text/plain"},
     ]);
-    let reply = subscriber
-        .sidecar
-        .post("/v1.0/publish/bulk/mypub/a", &twice.to_string())
-        .await
-        .unwrap();
-    assert_eq!(
-        (reply.status.as_u16(), reply.error_code()),
-        (400, "ERR_PUBSUB_EVENTS_SER".to_owned())
-    );
+    let reply = subscriber.sidecar.post("/v1.0/publish/bulk/mypub/a", &twice.to_string()).await.unwrap();
+    assert_eq!((reply.status.as_u16(), reply.error_code()), (400, "ERR_PUBSUB_EVENTS_SER".to_owned()));
 }
 
 #[tokio::test]
 async fn what_cannot_be_published_is_named() {
-    let dir = ResourceDir::new()
-        .unwrap()
-        .with("pubsub.yaml", PUBSUB)
-        .unwrap();
-    let sidecar = SidecarOptions::new(&unique("pubsub"))
-        .resources(dir.path())
-        .start()
-        .await
-        .unwrap();
+    let dir = ResourceDir::new().unwrap().with("pubsub.yaml", PUBSUB).unwrap();
+    let sidecar = SidecarOptions::new(&unique("pubsub")).resources(dir.path()).start().await.unwrap();
     let cases = [
         ("/v1.0/publish/other/a", 404, "ERR_PUBSUB_NOT_FOUND"),
         // Without a topic the path is no route of publishing at all.
         ("/v1.0/publish/mypub/", 404, "ERR_DIRECT_INVOKE"),
-        (
-            "/v1.0/publish/mypub/a?metadata.rawPayload=maybe",
-            400,
-            "ERR_PUBSUB_REQUEST_METADATA",
-        ),
+        ("/v1.0/publish/mypub/a?metadata.rawPayload=maybe", 400, "ERR_PUBSUB_REQUEST_METADATA"),
     ];
     for (path, status, code) in cases {
         let reply = sidecar.post(path, "1").await.unwrap();
-        assert_eq!(
-            (reply.status.as_u16(), reply.error_code()),
-            (status, code.to_owned()),
-            "{path}"
-        );
+        assert_eq!((reply.status.as_u16(), reply.error_code()), (status, code.to_owned()), "{path}");
     }
 }

@@ -12,17 +12,9 @@ async fn refused(files: &[(&str, &str)]) -> String {
     for (name, text) in files {
         dir = dir.with(name, text).unwrap();
     }
-    let mut sidecar = SidecarOptions::new(&unique("res"))
-        .resources(dir.path())
-        .spawn()
-        .unwrap();
+    let mut sidecar = SidecarOptions::new(&unique("res")).resources(dir.path()).spawn().unwrap();
     let status = sidecar.wait_for_exit(Duration::from_secs(20)).await;
-    assert_eq!(
-        status.and_then(|status| status.code()),
-        Some(1),
-        "{}",
-        sidecar.log()
-    );
+    assert_eq!(status.and_then(|status| status.code()), Some(1), "{}", sidecar.log());
     sidecar.log()
 }
 
@@ -40,73 +32,30 @@ async fn an_unknown_component_type_is_refused() {
 
 #[tokio::test]
 async fn an_unknown_type_with_ignored_errors_is_left_out() {
-    let text = STATE.replace(
-        "in-memory, version: v1",
-        "no-such, version: v1, ignoreErrors: true",
-    );
+    let text = STATE.replace("in-memory, version: v1", "no-such, version: v1, ignoreErrors: true");
     let dir = ResourceDir::new().unwrap().with("a.yaml", &text).unwrap();
-    let sidecar = SidecarOptions::new(&unique("res"))
-        .resources(dir.path())
-        .start()
-        .await
-        .unwrap();
+    let sidecar = SidecarOptions::new(&unique("res")).resources(dir.path()).start().await.unwrap();
     let metadata = sidecar.get("/v1.0/metadata").await.unwrap().json();
-    assert!(
-        metadata["components"].as_array().is_none_or(Vec::is_empty),
-        "{metadata}"
-    );
+    assert!(metadata["components"].as_array().is_none_or(Vec::is_empty), "{metadata}");
 }
 
 #[tokio::test]
 async fn scopes_choose_the_applications() {
     let id = unique("res");
     let mine = format!("{STATE}scopes: [{id}]\n");
-    let other = format!(
-        "{}scopes: [another-app]\n",
-        STATE.replace("mystore", "theirs")
-    );
-    let dir = ResourceDir::new()
-        .unwrap()
-        .with("mine.yaml", &mine)
-        .unwrap()
-        .with("other.yaml", &other)
-        .unwrap();
-    let sidecar = SidecarOptions::new(&id)
-        .resources(dir.path())
-        .start()
-        .await
-        .unwrap();
+    let other = format!("{}scopes: [another-app]\n", STATE.replace("mystore", "theirs"));
+    let dir = ResourceDir::new().unwrap().with("mine.yaml", &mine).unwrap().with("other.yaml", &other).unwrap();
+    let sidecar = SidecarOptions::new(&id).resources(dir.path()).start().await.unwrap();
     let metadata = sidecar.get("/v1.0/metadata").await.unwrap().json();
-    let names: Vec<_> = metadata["components"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|one| one["name"].clone())
-        .collect();
+    let names: Vec<_> = metadata["components"].as_array().unwrap().iter().map(|one| one["name"].clone()).collect();
     assert_eq!(names, ["mystore"]);
 }
 
 #[tokio::test]
 async fn files_of_other_kinds_of_text_are_passed_over() {
-    let dir = ResourceDir::new()
-        .unwrap()
-        .with("state.yml", STATE)
-        .unwrap()
-        .with("README.md", "{ not yaml")
-        .unwrap();
-    let sidecar = SidecarOptions::new(&unique("res"))
-        .resources(dir.path())
-        .start()
-        .await
-        .unwrap();
-    assert_eq!(
-        sidecar
-            .post("/v1.0/state/mystore", "[]")
-            .await
-            .unwrap()
-            .status,
-        204
-    );
+    let dir = ResourceDir::new().unwrap().with("state.yml", STATE).unwrap().with("README.md", "{ not yaml").unwrap();
+    let sidecar = SidecarOptions::new(&unique("res")).resources(dir.path()).start().await.unwrap();
+    assert_eq!(sidecar.post("/v1.0/state/mystore", "[]").await.unwrap().status, 204);
 }
 
 #[tokio::test]
@@ -129,15 +78,7 @@ spec:
   - name: anything
     secretKeyRef: {name: NO_SUCH_SECRET, key: NO_SUCH_SECRET}
 ";
-    let dir = ResourceDir::new()
-        .unwrap()
-        .with("env.yaml", env)
-        .unwrap()
-        .with("state.yaml", store)
-        .unwrap();
-    let sidecar = SidecarOptions::new(&unique("res"))
-        .resources(dir.path())
-        .spawn()
-        .unwrap();
+    let dir = ResourceDir::new().unwrap().with("env.yaml", env).unwrap().with("state.yaml", store).unwrap();
+    let sidecar = SidecarOptions::new(&unique("res")).resources(dir.path()).spawn().unwrap();
     sidecar.wait_for_log("no-such-store").await;
 }
