@@ -12,6 +12,7 @@ use pillion_building_blocks::state::{
 };
 use pillion_contract::{BulkGetItem, Concurrency, Consistency};
 use pillion_core::error::{ApiError, table};
+use pillion_core::json;
 use pillion_runtime::body::Body;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
@@ -27,13 +28,10 @@ type Metadata = BTreeMap<String, String>;
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Item<'a> {
-    #[serde(alias = "Key")]
     key: String,
-    #[serde(borrow, alias = "Value")]
+    #[serde(borrow)]
     value: Option<&'a RawValue>,
-    #[serde(alias = "ETag")]
     etag: Option<String>,
-    #[serde(alias = "Metadata")]
     metadata: Option<Metadata>,
     options: Option<ItemOptions>,
 }
@@ -112,8 +110,7 @@ impl Shared {
         self.api.state.check(store)?;
         let metadata = path::query_metadata(call.uri.query().unwrap_or_default());
         let body = self.state_body(call.body, |error| error).await?;
-        let items: Option<Vec<Item<'_>>> =
-            serde_json::from_slice(&body).map_err(|error| malformed(error.to_string()))?;
+        let items: Option<Vec<Item<'_>>> = json::from_slice(&body).map_err(|error| malformed(error.to_string()))?;
         let mut sets = Vec::new();
         for item in items.unwrap_or_default() {
             if item.key.is_empty() {
@@ -130,7 +127,7 @@ impl Shared {
         let query = path::query_metadata(call.uri.query().unwrap_or_default());
         let body = self.state_body(call.body, deserializing).await?;
         let asked: BulkGetBody =
-            serde_json::from_slice(&body).map_err(|error| malformed(deserializing(error.to_string())))?;
+            json::from_slice(&body).map_err(|error| malformed(deserializing(error.to_string())))?;
         let metadata = merge_metadata(asked.metadata.unwrap_or_default(), &query);
         let found = self.api.state.bulk_get(store, &asked.keys.unwrap_or_default(), &metadata).await?;
         Ok(respond::json(&found.iter().map(bulk_item).collect::<Vec<_>>()))
@@ -141,7 +138,7 @@ impl Shared {
         let query = path::query_metadata(call.uri.query().unwrap_or_default());
         let body = self.state_body(call.body, deserializing).await?;
         let asked: TransactionBody<'_> =
-            serde_json::from_slice(&body).map_err(|error| malformed(deserializing(error.to_string())))?;
+            json::from_slice(&body).map_err(|error| malformed(deserializing(error.to_string())))?;
         let mut operations = Vec::new();
         for step in asked.operations.unwrap_or_default() {
             let item = set_item(step.request, &body, &query);

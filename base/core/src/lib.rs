@@ -6,6 +6,7 @@
 pub mod duration;
 pub mod error;
 pub mod flags;
+pub mod json;
 pub mod log;
 pub mod quantity;
 pub mod secret;

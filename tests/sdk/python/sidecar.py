@@ -33,7 +33,7 @@ spec:
   metadata: {metadata}
 """
 
-_running = []
+_running, _directories = [], []
 
 
 def free_port():
@@ -45,7 +45,7 @@ def free_port():
 def resources():
     """A directory with the three components of every suite."""
     directory = tempfile.mkdtemp(prefix='pillion-sdk-')
-    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    _directories.append(directory)
     secrets_file = os.path.join(directory, 'secrets.json')
     with open(secrets_file, 'w') as out:
         json.dump(SECRETS, out)
@@ -134,6 +134,8 @@ def running():
 def stop_all():
     for sidecar in running():
         sidecar.stop()
+    for directory in _directories:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def within(seconds, function):

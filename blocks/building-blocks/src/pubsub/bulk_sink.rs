@@ -198,7 +198,7 @@ fn of_proto(status: i32) -> Answer {
 
 /// The statuses of an HTTP app; what follows the first JSON value is ignored, as the original's decoder does.
 fn parse_answer(body: &[u8]) -> Result<Vec<(String, Answer)>, String> {
-    let first = serde_json::Deserializer::from_slice(body).into_iter::<AnswerJson>().next();
+    let first = pillion_core::json::first_of::<AnswerJson>(body);
     let answer = first.ok_or_else(|| "the body is empty".to_owned())?.map_err(|error| error.to_string())?;
     let read = |entry: StatusJson| {
         let answer = match entry.status.as_str() {

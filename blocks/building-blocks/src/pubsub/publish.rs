@@ -199,7 +199,7 @@ impl PubSubs {
     /// `ERR_PUBSUB_EVENTS_SER`: not the JSON that was expected, or an event that does not fit its content type.
     pub fn read_bulk_entries(&self, call: &PublishCall, body: &[u8]) -> Result<Vec<BulkEntry>, ApiError> {
         let entries: Vec<HttpEntry> =
-            serde_json::from_slice(body).map_err(|error| self.entries_not_read(call, &error.to_string()))?;
+            pillion_core::json::from_slice(body).map_err(|error| self.entries_not_read(call, &error.to_string()))?;
         let read = |entry: HttpEntry| {
             let data = event_bytes(&entry.event, &entry.content_type)
                 .map_err(|error| errors::envelope_not_written(&call.pubsub_name, &call.topic, &self.app_id, &error))?;

@@ -156,7 +156,7 @@ pub(super) fn parse_json(body: &[u8], log: &Logger) -> Result<Vec<TopicSubscript
         return Ok(Vec::new());
     }
     let items: Option<Vec<SubscriptionJson>> =
-        serde_json::from_slice(body).map_err(|error| format!("error getting topics from app: {error}"))?;
+        pillion_core::json::from_slice(body).map_err(|error| format!("error getting topics from app: {error}"))?;
     let convert = |item: SubscriptionJson| {
         let routes = item.routes.unwrap_or_default();
         let mut rules: Vec<RouteRule> = routes
