@@ -4,6 +4,7 @@
 //! bytes. *Neighbours:* `sidecar` constructs and serves the fronts. *Invariant:* no behaviour of a block lives here, and
 //! nowhere else is an error given an HTTP or gRPC form.
 
+mod accept;
 pub mod grpc;
 pub mod http;
 pub mod runtime_info;

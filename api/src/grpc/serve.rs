@@ -1,7 +1,5 @@
 //! Accepting connections and stopping without cutting calls off. *Source:* spec internals.md §7.3 for the keep-alive times.
 
-use std::future::Future;
-use std::io;
 use std::time::Duration;
 
 use hyper::server::conn::http2;
@@ -11,6 +9,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use super::GrpcFront;
+use crate::accept::{Listener, accept};
 
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -18,44 +17,21 @@ const PING_TIMEOUT: Duration = Duration::from_secs(5);
 const HEADER_BYTES_MAX: u32 = 4 << 20;
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl GrpcFront {
     /// Serves a TCP listener until cancelled, then lets the calls under way on its connections finish.
     pub async fn serve(self, listener: TcpListener, cancel: CancellationToken) {
-        let accept = async || {
-            let (stream, _) = listener.accept().await?;
-            let _ = stream.set_nodelay(true); // only slower without it
-            Ok(stream)
-        };
-        self.accept(accept, cancel).await;
+        self.accept(listener, cancel).await;
     }
 
     /// Serves a Unix socket, like [`Self::serve`]. The socket file is the caller's to remove.
     pub async fn serve_unix(self, listener: UnixListener, cancel: CancellationToken) {
-        let accept = async || listener.accept().await.map(|(stream, _)| stream);
-        self.accept(accept, cancel).await;
+        self.accept(listener, cancel).await;
     }
 
-    async fn accept<S, F>(self, accept: impl Fn() -> F, cancel: CancellationToken)
-    where
-        F: Future<Output = io::Result<S>>,
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        while let Some(accepted) = cancel.run_until_cancelled(accept()).await {
-            match accepted {
-                Ok(stream) => {
-                    let connection = self.clone().serve_connection(stream, cancel.clone());
-                    self.tasks.spawn(connection);
-                }
-                Err(error) => {
-                    self.log().warn(format_args!("cannot accept a connection on the gRPC API: {error}"));
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-        self.tasks.close();
-        self.tasks.wait().await;
+    async fn accept<L: Listener>(self, listener: L, cancel: CancellationToken) {
+        let connection = |stream| self.clone().serve_connection(stream, cancel.clone());
+        accept(listener, "gRPC", &self.tasks, self.log(), &cancel, connection).await;
     }
 
     /// Serves one connection until its end; when cancelled, until the calls under way are answered.

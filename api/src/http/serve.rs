@@ -3,10 +3,6 @@
 //! The original's 10 s for the head of a request are left out: hyper counts them from the end of the last answer, so that an
 //! idle kept-alive connection of an SDK would be closed under its user.
 
-use std::future::Future;
-use std::io;
-use std::time::Duration;
-
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -16,6 +12,7 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use super::HttpFront;
+use crate::accept::{Listener, accept};
 
 /// hyper's smallest buffer; the original too lets heads be 4 KiB larger than `--read-buffer-size` says.
 const BUFFER_BYTES_MIN: usize = 8192;
@@ -24,41 +21,21 @@ const HEAD_SLACK: usize = 4096;
 const HEADERS_MAX: usize = 256;
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 impl HttpFront {
     /// Serves a TCP listener until cancelled, then lets the calls under way on its connections finish.
     pub async fn serve(self, listener: TcpListener, cancel: CancellationToken) {
-        let accept = async || {
-            let (stream, _) = listener.accept().await?;
-            let _ = stream.set_nodelay(true); // only slower without it
-            Ok(stream)
-        };
-        self.accept(accept, cancel).await;
+        self.accept(listener, cancel).await;
     }
 
     /// Serves a Unix socket, like [`Self::serve`]. The socket file is the caller's to remove.
     pub async fn serve_unix(self, listener: UnixListener, cancel: CancellationToken) {
-        let accept = async || listener.accept().await.map(|(stream, _)| stream);
-        self.accept(accept, cancel).await;
+        self.accept(listener, cancel).await;
     }
 
-    async fn accept<S, F>(self, accept: impl Fn() -> F, cancel: CancellationToken)
-    where
-        F: Future<Output = io::Result<S>>,
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        while let Some(accepted) = cancel.run_until_cancelled(accept()).await {
-            match accepted {
-                Ok(stream) => drop(self.tasks.spawn(self.clone().serve_connection(stream, cancel.clone()))),
-                Err(error) => {
-                    self.log().warn(format_args!("cannot accept a connection on the HTTP API: {error}"));
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-        self.tasks.close();
-        self.tasks.wait().await;
+    async fn accept<L: Listener>(self, listener: L, cancel: CancellationToken) {
+        let connection = |stream| self.clone().serve_connection(stream, cancel.clone());
+        accept(listener, "HTTP", &self.tasks, self.log(), &cancel, connection).await;
     }
 
     /// Serves one connection until its end; when cancelled, until the calls under way are answered.
