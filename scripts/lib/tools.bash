@@ -31,6 +31,6 @@ need_build_tools() {
 need_rust() {
   command -v cargo >/dev/null && return
   if [ -x "$HOME/.cargo/bin/cargo" ]; then PATH=$HOME/.cargo/bin:$PATH; return; fi
-  echo "no Rust toolchain: install one (rustup.rs) and run this again" >&2
+  echo "no Rust toolchain: install one with rustup and run this again" >&2
   return 1
 }
