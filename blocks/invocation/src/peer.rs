@@ -169,12 +169,15 @@ impl PeerPool {
     }
 
     fn purge(&self, idle: Duration) {
-        self.connections.lock().retain(|_, list| {
+        let mut connections = self.connections.lock();
+        connections.retain(|_, list| {
             list.retain(|connection| {
                 connection.load.streams.load(Ordering::Relaxed) > 0 || connection.load.last_used.lock().elapsed() < idle
             });
             !list.is_empty()
         });
+        // What was offered on a connection goes with it; the next call is offered it anew.
+        self.direct.lock().retain(|address, _| connections.contains_key(address));
     }
 
     /// Forgets the connections to an address, so that the next call dials again.
@@ -365,5 +368,18 @@ fn broken(error: &BodyError) -> PeerError {
     match error.downcast_ref::<PeerError>() {
         Some(status) => status.clone(),
         None => PeerError::new(GrpcCode::Unavailable, format!("the answer broke off: {error}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_connections_are_not_kept_longer_than_what_offered_them() {
+        let peers = PeerPool::new(0, Logger::silent());
+        peers.direct.lock().insert("127.0.0.1:1".to_owned(), direct::pool("127.0.0.1", 1));
+        peers.purge(IDLE_LIMIT);
+        assert!(peers.direct.lock().is_empty());
     }
 }
