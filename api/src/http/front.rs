@@ -4,13 +4,11 @@
 //! route. The public port has the health and metadata routes alone, and none of the layers before them.
 
 use std::borrow::Cow;
-use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Instant;
 
 use http::{HeaderMap, Method, Request, Uri};
 use http_body::Body as _;
-use hyper::body::Incoming;
 use pillion_core::error::{ApiError, table};
 use pillion_core::log::{Level, Logger};
 use pillion_runtime::body::{Body, CollectError};
@@ -72,10 +70,10 @@ impl HttpFront {
     }
 
     /// Answers one request.
-    pub(super) async fn answer(self, request: Request<Incoming>) -> Result<HttpResponse, Infallible> {
+    pub(super) async fn answer(&self, request: Request<Body>) -> HttpResponse {
         let (parts, body) = request.into_parts();
-        let call = Incall { verb: parts.method, uri: parts.uri, headers: parts.headers, body: body.into() };
-        Ok(if self.public { self.shared.public(call).await } else { self.shared.checked(call).await })
+        let call = Incall { verb: parts.method, uri: parts.uri, headers: parts.headers, body };
+        if self.public { self.shared.public(call).await } else { self.shared.checked(call).await }
     }
 }
 

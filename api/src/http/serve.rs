@@ -1,12 +1,19 @@
 //! Accepting connections and stopping without cutting calls off. *Source:* spec http_api.md §1 "Server parameters".
 //!
-//! The original's 10 s for the head of a request are left out: hyper counts them from the end of the last answer, so that an
-//! idle kept-alive connection of an SDK would be closed under its user.
+//! Each connection begins with the server for plain HTTP/1.1 requests; at the first request that is not plain, hyper goes on
+//! with it. There the original's 10 s for the head of a request are left out: hyper counts them from the end of the last
+//! answer, so that an idle kept-alive connection of an SDK would be closed under its user.
 
+use std::convert::Infallible;
+
+use http::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use pillion_runtime::body::{Body, BodyError};
+use pillion_runtime::http1::server::{End, Rewound, serve};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
@@ -43,11 +50,30 @@ impl HttpFront {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let log = self.log().clone();
         let buffer = BUFFER_BYTES_MIN.max(self.read_buffer_bytes() + HEAD_SLACK);
-        let io = TokioIo::new(stream);
-        let ended: Result<(), Box<dyn std::error::Error + Send + Sync>> = if self.allows_http2() {
-            let service = service_fn(move |request| self.clone().answer(request));
+        let ended = match serve(stream, buffer, &cancel, |request| self.answer(request)).await {
+            Ok(End::Closed) => Ok(()),
+            // Boxed, so that the far more frequent plain connections do not carry its size.
+            Ok(End::Other(rest)) => Box::pin(self.go_on(rest, buffer, &cancel)).await,
+            Err(error) => Err(error.into()),
+        };
+        if let Err(error) = ended {
+            self.log().debug(format_args!("connection on the HTTP API ended: {error}"));
+        }
+    }
+
+    /// Serves the rest of a connection that is more than plain HTTP/1.1.
+    async fn go_on<S>(&self, rest: Rewound<S>, buffer: usize, cancel: &CancellationToken) -> Result<(), BodyError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let io = TokioIo::new(rest);
+        let front = self.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let front = front.clone();
+            async move { Ok::<_, Infallible>(front.answer(request.map(Body::from)).await) }
+        });
+        if self.allows_http2() {
             let mut builder = auto::Builder::new(TokioExecutor::new());
             builder.http1().max_buf_size(buffer).max_headers(HEADERS_MAX);
             builder
@@ -65,7 +91,6 @@ impl HttpFront {
                 }
             }
         } else {
-            let service = service_fn(move |request| self.clone().answer(request));
             let mut builder = http1::Builder::new();
             builder.max_buf_size(buffer).max_headers(HEADERS_MAX);
             let mut connection = std::pin::pin!(builder.serve_connection(io, service));
@@ -77,9 +102,6 @@ impl HttpFront {
                 }
             };
             ended.map_err(Into::into)
-        };
-        if let Err(error) = ended {
-            log.debug(format_args!("connection on the HTTP API ended: {error}"));
         }
     }
 }

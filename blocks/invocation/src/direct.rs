@@ -7,11 +7,14 @@
 
 use std::sync::Arc;
 
-use http::header::{CONTENT_LENGTH, HOST};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use pillion_core::error::GrpcCode;
 use pillion_runtime::app_channel::pool::{HostPool, Protocol, SendError};
 use pillion_runtime::body::Body;
+use pillion_runtime::http1::client::write_request_line;
+use pillion_runtime::http1::{self, write_field};
 use pillion_runtime::message::{AppStatus, InvokeRequest, InvokeResponse, strip_hop_by_hop};
 
 use crate::peer::PeerError;
@@ -28,6 +31,8 @@ const TYPE_URL: HeaderName = HeaderName::from_static("pillion-type-url");
 
 /// Calls at a time to one sidecar; more go over gRPC, which needs no connection for each.
 const CALLS_MAX: usize = 256;
+/// Larger bodies go over gRPC, which streams them.
+const BODY_BYTES_MAX: usize = http1::server::BODY_MAX;
 /// Largest head of a request or an answer in bytes.
 pub(crate) const HEAD_BYTES_MAX: usize = 1 << 20;
 
@@ -47,8 +52,9 @@ pub(crate) fn pool(host: &str, port: u16) -> Arc<HostPool> {
 }
 
 /// Whether a call can go this way.
-pub(crate) fn fits(pool: &HostPool, request: &InvokeRequest) -> bool {
+pub(crate) fn fits(pool: &HostPool, request: &InvokeRequest, body_bytes: usize) -> bool {
     request.data_type_url.is_empty()
+        && body_bytes <= BODY_BYTES_MAX
         && request.verb != Method::CONNECT
         && is_sendable(&request.query)
         && pool.has_room()
@@ -63,21 +69,34 @@ pub(crate) async fn call(
     address: &str,
     extra: &[(&'static str, &str)],
     request: &InvokeRequest,
-    body: Body,
+    body: &Bytes,
 ) -> Result<InvokeResponse, PeerError> {
-    let unusable =
-        |error: &dyn std::fmt::Display| PeerError::new(GrpcCode::InvalidArgument, format!("invalid method: {error}"));
-    let mut outgoing = Request::new(body);
-    *outgoing.method_mut() = request.verb.clone();
-    *outgoing.uri_mut() = target(request).parse().map_err(|error| unusable(&error))?;
-    *outgoing.headers_mut() = request.headers.clone();
-    let headers = outgoing.headers_mut();
-    for (name, value) in extra {
-        headers.insert(HeaderName::from_static(name), HeaderValue::from_str(value).map_err(|error| unusable(&error))?);
+    // These come from outside: an id in a URL, an answer of a resolver.
+    for value in extra.iter().map(|(_, value)| *value).chain([address]) {
+        HeaderValue::from_str(value)
+            .map_err(|_| PeerError::new(GrpcCode::InvalidArgument, format!("{value:?} cannot be put into a header")))?;
     }
-    headers.insert(HOST, HeaderValue::from_str(address).map_err(|error| unusable(&error))?);
-    headers.insert(MARK, HeaderValue::from_static("1"));
-    let response = pool.send(outgoing).await.map_err(|error| unreachable_peer(address, &error))?;
+    let target = target(request);
+    let write_head = |out: &mut Vec<u8>| {
+        write_request_line(out, &request.verb, &target);
+        write_field(out, b"host", address.as_bytes());
+        write_field(out, MARK.as_str().as_bytes(), b"1");
+        // What the sidecar says of the caller is not the caller's to say.
+        let is_own = |name: &HeaderName| {
+            *name == HOST
+                || *name == CONTENT_LENGTH
+                || *name == TRANSFER_ENCODING
+                || extra.iter().any(|(own, _)| *own == name.as_str())
+        };
+        for (name, value) in request.headers.iter().filter(|(name, _)| !is_own(name)) {
+            write_field(out, name.as_str().as_bytes(), value.as_bytes());
+        }
+        for (name, value) in extra {
+            write_field(out, name.as_bytes(), value.as_bytes());
+        }
+    };
+    let response =
+        pool.send_whole(&request.verb, write_head, body).await.map_err(|error| unreachable_peer(address, &error))?;
     let (mut parts, body) = response.into_parts();
     strip_hop_by_hop(&mut parts.headers);
     if let Some(code) = parts.headers.remove(FAILURE) {

@@ -1,6 +1,5 @@
 //! The internal gRPC server: calls of other sidecars to the app of this one.
 
-use std::convert::Infallible;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -8,14 +7,11 @@ use h2::server::{Connection, SendResponse};
 use h2::{RecvStream, SendStream};
 use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderValue, Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use pillion_core::error::GrpcCode;
 use pillion_core::log::Logger;
 use pillion_runtime::app_channel::AppChannel;
 use pillion_runtime::body::{Body, BodyError};
+use pillion_runtime::http1::server::End;
 use pillion_runtime::message::{InvokeRequest, InvokeResponse, normalize_method};
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
@@ -110,21 +106,13 @@ impl InternalServer {
         }
     }
 
-    /// Serves calls of another Pillion that need no gRPC; see [`direct`].
-    async fn serve_direct(&self, stream: TcpStream, cancel: CancellationToken) -> Result<(), hyper::Error> {
+    /// Serves calls of another Pillion that need no gRPC; see [`direct`]. What is no such call ends the connection.
+    async fn serve_direct(&self, stream: TcpStream, cancel: CancellationToken) -> std::io::Result<()> {
         let _ = stream.set_nodelay(true); // only slower without it
-        let service = service_fn(|request: Request<Incoming>| async {
-            Ok::<_, Infallible>(self.answer_direct(request.map(Body::from)).await)
-        });
-        let connection =
-            http1::Builder::new().max_buf_size(direct::HEAD_BYTES_MAX).serve_connection(TokioIo::new(stream), service);
-        let mut connection = std::pin::pin!(connection);
-        tokio::select! {
-            ended = connection.as_mut() => ended,
-            () = cancel.cancelled() => {
-                connection.as_mut().graceful_shutdown();
-                connection.await
-            }
+        let answer = |request| self.answer_direct(request);
+        match pillion_runtime::http1::server::serve(stream, direct::HEAD_BYTES_MAX, &cancel, answer).await? {
+            End::Closed => Ok(()),
+            End::Other(_) => Err(std::io::Error::other("not a call of another sidecar")),
         }
     }
 

@@ -201,10 +201,11 @@ impl PeerPool {
         mut body: Body,
     ) -> Result<InvokeResponse, PeerError> {
         let whole = body.as_full();
-        let direct =
-            self.direct.lock().get(address).cloned().filter(|pool| whole.is_some() && direct::fits(pool, request));
-        if let Some(pool) = direct {
-            return direct::call(&pool, address, extra, request, body).await;
+        if let Some(bytes) = &whole {
+            let direct = self.direct.lock().get(address).cloned();
+            if let Some(pool) = direct.filter(|pool| direct::fits(pool, request, bytes.len())) {
+                return direct::call(&pool, address, extra, request, bytes).await;
+            }
         }
         let (mut sender, guard) = self.connection(address).await?;
         let first = first_request_frame(request, extra, whole.as_ref().filter(|bytes| !bytes.is_empty()));

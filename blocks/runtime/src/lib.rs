@@ -5,5 +5,6 @@
 
 pub mod app_channel;
 pub mod body;
+pub mod http1;
 pub mod message;
 pub mod resiliency;

@@ -3,6 +3,7 @@
 //! *Source:* spec app_channel.md §4.1. Numbers keep their text because the workspace builds `serde_json` with
 //! `arbitrary_precision`; keys are sorted, as the original writes them.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -22,6 +23,8 @@ pub type CloudEvent = Map<String, Value>;
 const DEFAULT_TYPE: &str = "com.dapr.event.sent";
 const DEFAULT_SOURCE: &str = "Dapr";
 const SPEC_VERSION: &str = "1.0";
+/// Room for all fields but the data.
+const FIELDS_BYTES: usize = 640;
 
 /// What an envelope is made of.
 pub(super) struct EnvelopeRequest<'a> {
@@ -35,12 +38,21 @@ pub(super) struct EnvelopeRequest<'a> {
     pub(super) metadata: &'a BTreeMap<String, String>,
 }
 
-/// Wraps a payload, or completes one that is a CloudEvent already.
+/// Wraps a payload, or completes one that is a CloudEvent already; `expires`: a time to live in the metadata is written into
+/// the event, for brokers that know none.
 ///
 /// # Errors
 /// The payload says it is a CloudEvent and is not a JSON object.
-pub(super) fn envelope(request: &EnvelopeRequest<'_>) -> Result<CloudEvent, String> {
-    if is_cloud_event(request.content_type) { complete(request) } else { Ok(wrap(request)) }
+pub(super) fn envelope(request: &EnvelopeRequest<'_>, expires: bool) -> Result<Vec<u8>, String> {
+    let expiration = if expires { expiration(request.metadata) } else { None };
+    if !is_cloud_event(request.content_type) {
+        return wrap(request, expiration).map_err(|error| error.to_string());
+    }
+    let mut event = complete(request)?;
+    if let Some(expiration) = expiration {
+        event.insert("expiration".to_owned(), expiration.into());
+    }
+    serde_json::to_vec(&event).map_err(|error| error.to_string())
 }
 
 fn complete(request: &EnvelopeRequest<'_>) -> Result<CloudEvent, String> {
@@ -70,51 +82,65 @@ fn complete(request: &EnvelopeRequest<'_>) -> Result<CloudEvent, String> {
     Ok(event)
 }
 
-fn wrap(request: &EnvelopeRequest<'_>) -> CloudEvent {
+/// Writes the event without making a tree of it first; the order of the fields is that of a sorted map.
+fn wrap(request: &EnvelopeRequest<'_>, expiration: Option<String>) -> serde_json::Result<Vec<u8>> {
     let overridden = |name: &str| {
         let key = |(key, _): &(&String, &String)| {
             key.strip_prefix_ignoring_case("cloudevent.").is_some_and(|rest| rest.eq_ignore_ascii_case(name))
         };
         request.metadata.iter().find(key).map(|(_, value)| value.as_str())
     };
-    let or_default = |value: &str, default: &str| if value.is_empty() { default.to_owned() } else { value.to_owned() };
-    let trace_parent = overridden("traceparent")
-        .filter(|value| !value.is_empty())
-        .or_else(|| overridden("traceid"))
-        .unwrap_or(request.trace_parent);
-    let id = overridden("id").filter(|id| !id.is_empty()).map_or_else(new_id, str::to_owned);
+    let given = |name: &str| overridden(name).filter(|value| !value.is_empty());
+    let trace_parent = given("traceparent").or_else(|| overridden("traceid")).unwrap_or(request.trace_parent);
     let content_type = or_default(request.content_type, "text/plain");
-    let (data_field, data) = payload(&content_type, request.data);
-    let mut event = CloudEvent::new();
-    let mut set = |name: &str, value: Value| event.insert(name.to_owned(), value);
-    set("id", id.into());
-    set("specversion", SPEC_VERSION.into());
-    set("source", or_default(overridden("source").unwrap_or(request.app_id), DEFAULT_SOURCE).into());
-    set("type", or_default(overridden("type").unwrap_or_default(), DEFAULT_TYPE).into());
-    set("topic", request.topic.into());
-    set("pubsubname", request.pubsub_name.into());
-    set("traceid", trace_parent.into());
-    set("traceparent", trace_parent.into());
-    set("tracestate", overridden("tracestate").unwrap_or(request.trace_state).into());
-    set("time", now().into());
-    set(data_field, data);
-    if let Some(subject) = overridden("subject").filter(|subject| !subject.is_empty()) {
-        set("subject", subject.into());
+    let id = given("id").map_or_else(|| Cow::Owned(new_id()), Cow::Borrowed);
+    let mut out = Vec::with_capacity(request.data.len() + FIELDS_BYTES);
+    out.push(b'{');
+    write_payload(&mut out, content_type, request.data)?;
+    let mut field = |name: &str, value: &str| {
+        out.extend_from_slice(b",\"");
+        out.extend_from_slice(name.as_bytes());
+        out.extend_from_slice(b"\":");
+        serde_json::to_writer(&mut out, value)
+    };
+    field("datacontenttype", content_type)?;
+    if let Some(expiration) = expiration {
+        field("expiration", &expiration)?;
     }
-    set("datacontenttype", content_type.into());
-    event
+    field("id", &id)?;
+    field("pubsubname", request.pubsub_name)?;
+    field("source", or_default(overridden("source").unwrap_or(request.app_id), DEFAULT_SOURCE))?;
+    field("specversion", SPEC_VERSION)?;
+    if let Some(subject) = given("subject") {
+        field("subject", subject)?;
+    }
+    field("time", &now())?;
+    field("topic", request.topic)?;
+    field("traceid", trace_parent)?;
+    field("traceparent", trace_parent)?;
+    field("tracestate", overridden("tracestate").unwrap_or(request.trace_state))?;
+    field("type", or_default(overridden("type").unwrap_or_default(), DEFAULT_TYPE))?;
+    out.push(b'}');
+    Ok(out)
 }
 
-fn payload(content_type: &str, data: &[u8]) -> (&'static str, Value) {
+fn or_default<'a>(value: &'a str, default: &'a str) -> &'a str {
+    if value.is_empty() { default } else { value }
+}
+
+fn write_payload(out: &mut Vec<u8>, content_type: &str, data: &[u8]) -> serde_json::Result<()> {
     if is_json(content_type)
         && let Some(Ok(value)) = first_json(data)
     {
-        return ("data", value);
+        out.extend_from_slice(b"\"data\":");
+        return serde_json::to_writer(out, &value);
     }
     if is_binary(content_type) || is_cloud_event_protobuf(content_type, data) {
-        return ("data_base64", STANDARD.encode(data).into());
+        out.extend_from_slice(b"\"data_base64\":");
+        return serde_json::to_writer(out, &STANDARD.encode(data));
     }
-    ("data", String::from_utf8_lossy(data).into())
+    out.extend_from_slice(b"\"data\":");
+    serde_json::to_writer(out, &String::from_utf8_lossy(data))
 }
 
 /// The first JSON value of the bytes; what follows it is ignored, as the original's decoder does.
@@ -139,12 +165,10 @@ pub(super) fn from_raw(data: &[u8], topic: &str, pubsub_name: &str) -> CloudEven
     .collect()
 }
 
-/// Writes `expiration` for brokers without a time to live of their own.
-pub(super) fn apply_ttl(event: &mut CloudEvent, metadata: &BTreeMap<String, String>) {
-    let Some(ttl) = ttl(metadata) else { return };
-    let expiration =
-        OffsetDateTime::now_utc().saturating_add(time::Duration::try_from(ttl).unwrap_or(time::Duration::MAX));
-    event.insert("expiration".to_owned(), format(expiration).into());
+/// When an event ends, if the metadata has a time to live.
+fn expiration(metadata: &BTreeMap<String, String>) -> Option<String> {
+    let ttl = time::Duration::try_from(ttl(metadata)?).unwrap_or(time::Duration::MAX);
+    Some(format(OffsetDateTime::now_utc().saturating_add(ttl)))
 }
 
 /// `ttl` or `ttlInSeconds` in any case: a Go duration or whole seconds above zero; anything else is ignored.

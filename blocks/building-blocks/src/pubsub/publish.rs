@@ -15,7 +15,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::content_type::{is_binary, is_cloud_event, is_json, is_text};
-use super::envelope::{EnvelopeRequest, apply_ttl, envelope};
+use super::envelope::{EnvelopeRequest, envelope};
 use super::trace::TraceContext;
 use super::{Entry, PubSubs, errors, is_raw};
 
@@ -267,14 +267,10 @@ impl PubSubs {
             trace_state: call.trace_state.as_deref().filter(|_| !trace_parent.is_empty()).unwrap_or_default(),
             metadata,
         };
-        let mut event =
-            envelope(&request).map_err(|error| errors::event_not_made(&call.pubsub_name, &self.app_id, &error))?;
-        if !entry.component.capability().message_ttl {
-            apply_ttl(&mut event, metadata);
-        }
-        serde_json::to_vec(&event).map(Bytes::from).map_err(|error| {
-            errors::envelope_not_written(&call.pubsub_name, &call.topic, &self.app_id, &error.to_string())
-        })
+        let expires = !entry.component.capability().message_ttl;
+        envelope(&request, expires)
+            .map(Bytes::from)
+            .map_err(|error| errors::event_not_made(&call.pubsub_name, &self.app_id, &error))
     }
 
     async fn send(

@@ -1,32 +1,41 @@
 //! Kept-alive HTTP connections to one host.
 //!
-//! HTTP/1.1 connections are lent out one request at a time and come back when the response body has been read;
-//! HTTP/2 (prior knowledge) shares one connection. *Invariant:* at most [`MAX_CONNECTIONS`] requests are under way and at
-//! most [`MAX_IDLE`] connections wait.
+//! HTTP/1.1 connections are lent out one request at a time and come back when the response body has been read. Requests
+//! whose body is here go over [`crate::http1`], streamed ones over hyper, each with connections of its own; HTTP/2 (prior
+//! knowledge) shares one connection. *Invariant:* at most [`MAX_CONNECTIONS`] requests are under way and at most
+//! [`MAX_IDLE`] connections of a kind wait.
 
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tokio_rustls::client::TlsStream;
 
 use super::tls::TlsClient;
 use crate::body::{Body, BodyError};
+use crate::http1::client::{Answer, AnswerBody, Connection, Streaming, write_request};
 
 /// Connections per host. *Source:* spec app_channel.md §1.
 pub const MAX_CONNECTIONS: usize = 1024;
 /// Idle connections per host. *Source:* spec app_channel.md §1.
 pub const MAX_IDLE: usize = 64;
+/// Idle connections are closed after this time. *Source:* Go's default transport, which the original uses.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
+/// How often idle connections are looked at, also for those the server has closed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(15);
 /// The client's read buffer grows up to this size, or to the header limit when that is larger.
 const MIN_READ_BUFFER: usize = 64 * 1024;
 
@@ -54,7 +63,7 @@ pub enum SendError {
         source: io::Error,
     },
     /// The connection broke before an answer came.
-    Broken(hyper::Error),
+    Broken(BodyError),
 }
 
 impl std::fmt::Display for SendError {
@@ -63,7 +72,7 @@ impl std::fmt::Display for SendError {
             Self::Connect { address, source } => write!(f, "dial tcp {address}: {source}"),
             Self::Broken(error) => {
                 write!(f, "{error}")?;
-                let mut source = std::error::Error::source(error);
+                let mut source = error.source();
                 while let Some(cause) = source {
                     write!(f, ": {cause}")?;
                     source = cause.source();
@@ -82,7 +91,8 @@ pub struct HostPool {
     port: u16,
     protocol: Protocol,
     header_limit: usize,
-    idle: Mutex<Vec<http1::SendRequest<Body>>>,
+    idle: Mutex<Idle>,
+    idle_streaming: Mutex<Vec<http1::SendRequest<Body>>>,
     shared: tokio::sync::Mutex<Option<http2::SendRequest<Body>>>,
     slots: Arc<Semaphore>,
     tls: OnceCell<TlsClient>,
@@ -113,7 +123,8 @@ impl HostPool {
             port,
             protocol,
             header_limit,
-            idle: Mutex::new(Vec::new()),
+            idle: Mutex::new(Idle::default()),
+            idle_streaming: Mutex::new(Vec::new()),
             shared: tokio::sync::Mutex::new(None),
             slots: Arc::new(Semaphore::new(slots)),
             tls,
@@ -136,19 +147,100 @@ impl HostPool {
         let permit = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
         match self.protocol {
             Protocol::H2c => self.send_http2(request, permit).await,
-            Protocol::Http1 | Protocol::Https | Protocol::HttpsUnverified => self.send_http1(request, permit).await,
+            Protocol::Http1 | Protocol::Https | Protocol::HttpsUnverified => match request.body().as_full() {
+                Some(body) => {
+                    let write_head = |out: &mut Vec<u8>| write_request(out, &request);
+                    self.send_lean(request.method(), write_head, &body, permit).await
+                }
+                None => self.send_streaming(request, permit).await,
+            },
         }
     }
 
-    async fn send_http1(
+    /// As [`Self::send`] over HTTP/1.1 for a body that is here. `write_head` writes request line and headers, without those
+    /// that frame the body.
+    ///
+    /// # Errors
+    /// [`SendError`].
+    pub async fn send_whole(
+        self: &Arc<Self>,
+        verb: &Method,
+        write_head: impl Fn(&mut Vec<u8>),
+        body: &Bytes,
+    ) -> Result<Response<Body>, SendError> {
+        let permit = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+        self.send_lean(verb, write_head, body, permit).await
+    }
+
+    async fn send_lean(
+        self: &Arc<Self>,
+        verb: &Method,
+        write_head: impl Fn(&mut Vec<u8>),
+        body: &Bytes,
+        permit: OwnedSemaphorePermit,
+    ) -> Result<Response<Body>, SendError> {
+        loop {
+            let (connection, reused) = match self.take_idle() {
+                Some(connection) => (connection, true),
+                None => (Connection::new(self.connect().await?), false),
+            };
+            match connection.send(&write_head, verb, body, self.header_limit.max(MIN_READ_BUFFER)).await {
+                Ok(answer) => return Ok(self.response(answer, permit)),
+                // The server may have closed a kept connection while the request was on its way: *Source:* Go's transport.
+                Err(failure) if reused && (failure.unsent || (failure.unanswered && is_repeatable(verb))) => {}
+                Err(failure) => return Err(SendError::Broken(failure.error.into())),
+            }
+        }
+    }
+
+    fn response(self: &Arc<Self>, answer: Answer<Stream>, permit: OwnedSemaphorePermit) -> Response<Body> {
+        let body = match answer.body {
+            AnswerBody::Whole(bytes, connection) => {
+                if let Some(connection) = connection {
+                    self.give_back(connection);
+                }
+                Body::full(bytes)
+            }
+            AnswerBody::Streaming(streaming) => {
+                Body::boxed(StreamingBody { streaming, pool: self.clone(), _permit: permit })
+            }
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = answer.status;
+        *response.headers_mut() = answer.headers;
+        response
+    }
+
+    fn take_idle(&self) -> Option<Connection<Stream>> {
+        let mut idle = self.idle.lock();
+        while let Some((mut connection, _)) = idle.connections.pop() {
+            if connection.is_open() {
+                return Some(connection);
+            }
+        }
+        None
+    }
+
+    fn give_back(self: &Arc<Self>, connection: Connection<Stream>) {
+        let mut idle = self.idle.lock();
+        if idle.connections.len() < MAX_IDLE {
+            idle.connections.push((connection, Instant::now()));
+        }
+        if !idle.is_swept {
+            idle.is_swept = true;
+            tokio::spawn(sweep(Arc::downgrade(self)));
+        }
+    }
+
+    async fn send_streaming(
         self: &Arc<Self>,
         mut request: Request<Body>,
         permit: OwnedSemaphorePermit,
     ) -> Result<Response<Body>, SendError> {
         loop {
-            let (mut sender, reused) = match self.take_idle() {
+            let (mut sender, reused) = match self.take_idle_streaming() {
                 Some(sender) => (sender, true),
-                None => (self.connect_http1().await?, false),
+                None => (self.handshake_http1(self.connect().await?).await?, false),
             };
             if reused && sender.ready().await.is_err() {
                 continue;
@@ -164,14 +256,14 @@ impl HostPool {
                 }
                 Err(mut failed) => match failed.take_message() {
                     Some(unsent) if reused => request = unsent,
-                    _ => return Err(SendError::Broken(failed.into_error())),
+                    _ => return Err(SendError::Broken(failed.into_error().into())),
                 },
             }
         }
     }
 
-    fn take_idle(&self) -> Option<http1::SendRequest<Body>> {
-        let mut idle = self.idle.lock();
+    fn take_idle_streaming(&self) -> Option<http1::SendRequest<Body>> {
+        let mut idle = self.idle_streaming.lock();
         while let Some(sender) = idle.pop() {
             if !sender.is_closed() {
                 return Some(sender);
@@ -180,14 +272,14 @@ impl HostPool {
         None
     }
 
-    async fn connect_http1(&self) -> Result<http1::SendRequest<Body>, SendError> {
+    async fn connect(&self) -> Result<Stream, SendError> {
         let stream = self.dial().await?;
         match self.protocol {
-            Protocol::Http1 | Protocol::H2c => self.handshake_http1(stream).await,
+            Protocol::Http1 | Protocol::H2c => Ok(Stream::Plain(stream)),
             Protocol::Https | Protocol::HttpsUnverified => {
                 let tls = self.tls().await.map_err(|source| self.refused(source))?;
                 let secured = tls.connect(&self.host, stream).await.map_err(|source| self.refused(source))?;
-                self.handshake_http1(secured).await
+                Ok(Stream::Tls(Box::new(secured)))
             }
         }
     }
@@ -203,15 +295,12 @@ impl HostPool {
         self.tls.get_or_try_init(make).await
     }
 
-    async fn handshake_http1<S>(&self, stream: S) -> Result<http1::SendRequest<Body>, SendError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
+    async fn handshake_http1(&self, stream: Stream) -> Result<http1::SendRequest<Body>, SendError> {
         let (sender, connection) = http1::Builder::new()
             .max_buf_size(self.header_limit.max(MIN_READ_BUFFER))
             .handshake(TokioIo::new(stream))
             .await
-            .map_err(SendError::Broken)?;
+            .map_err(broken)?;
         tokio::spawn(async move {
             let _ = connection.await; // the request that uses it gets the error
         });
@@ -224,7 +313,7 @@ impl HostPool {
         permit: OwnedSemaphorePermit,
     ) -> Result<Response<Body>, SendError> {
         let mut sender = self.shared_http2().await?;
-        let response = sender.send_request(request).await.map_err(SendError::Broken)?;
+        let response = sender.send_request(request).await.map_err(broken)?;
         let (parts, incoming) = response.into_parts();
         let body = PooledBody { incoming, lease: Some(Lease { pool: self.clone(), sender: None, _permit: permit }) };
         Ok(Response::from_parts(parts, body.into_body()))
@@ -236,10 +325,8 @@ impl HostPool {
             return Ok(sender.clone());
         }
         let stream = self.dial().await?;
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(SendError::Broken)?;
+        let (sender, connection) =
+            http2::Builder::new(TokioExecutor::new()).handshake(TokioIo::new(stream)).await.map_err(broken)?;
         tokio::spawn(async move {
             let _ = connection.await; // the requests on it get the error
         });
@@ -259,7 +346,124 @@ impl HostPool {
     }
 }
 
-/// A connection (HTTP/1.1) and a slot, held while a response is read.
+fn broken(error: hyper::Error) -> SendError {
+    SendError::Broken(error.into())
+}
+
+/// Whether a request may be sent again when it is not known if the server has seen it.
+fn is_repeatable(verb: &Method) -> bool {
+    matches!(*verb, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
+}
+
+/// Connections that wait for a request, the last one used last.
+#[derive(Default)]
+struct Idle {
+    connections: Vec<(Connection<Stream>, Instant)>,
+    is_swept: bool,
+}
+
+/// Closes what has waited too long or was closed by the server, until nothing waits any more.
+async fn sweep(pool: Weak<HostPool>) {
+    loop {
+        tokio::time::sleep(SWEEP_INTERVAL).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let mut idle = pool.idle.lock();
+        idle.connections.retain_mut(|(connection, since)| since.elapsed() < IDLE_TIMEOUT && connection.is_open());
+        if idle.connections.is_empty() {
+            idle.is_swept = false;
+            return;
+        }
+    }
+}
+
+/// A stream to a server, in clear text or not.
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, buffers),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, buffers),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A streamed body of [`crate::http1`] that returns its connection at its end; dropping it early closes the connection.
+struct StreamingBody {
+    streaming: Streaming<Stream>,
+    pool: Arc<HostPool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl HttpBody for StreamingBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let polled = self.streaming.poll_data(cx);
+        if polled.is_ready()
+            && self.streaming.is_done()
+            && let Some(connection) = self.streaming.take_idle()
+        {
+            self.pool.give_back(connection);
+        }
+        polled
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.streaming.is_done()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.streaming.known_length().map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+/// A connection of hyper and a slot, held while a response is read.
 struct Lease {
     pool: Arc<HostPool>,
     sender: Option<http1::SendRequest<Body>>,
@@ -269,7 +473,7 @@ struct Lease {
 impl Lease {
     fn give_back(mut self) {
         let Some(sender) = self.sender.take() else { return };
-        let mut idle = self.pool.idle.lock();
+        let mut idle = self.pool.idle_streaming.lock();
         if idle.len() < MAX_IDLE && !sender.is_closed() {
             idle.push(sender);
         }

@@ -14,6 +14,7 @@ use bytes::{Bytes, BytesMut};
 use http_body::{Body as HttpBody, Frame};
 
 use crate::body::{Body, BodyError};
+use crate::http1::client::EarlyEnd;
 
 /// Bodies that declare up to this many bytes are read before the answer goes on, so that its length is known.
 const READ_FIRST_BYTES: u64 = 64 * 1024;
@@ -66,6 +67,9 @@ impl HttpBody for Undeclared {
 
 /// Whether the app closed the connection before the end it had announced.
 fn is_early_end(error: &BodyError) -> bool {
+    if error.is::<EarlyEnd>() {
+        return true;
+    }
     let cause = error.downcast_ref::<hyper::Error>().and_then(|error| error.source());
     cause
         .and_then(|cause| cause.downcast_ref::<io::Error>())

@@ -1,0 +1,150 @@
+//! Chunked bodies: decoding those of apps, framing our own. *Source:* RFC 9112 §7.1.
+
+use bytes::{Buf as _, Bytes, BytesMut};
+
+/// Longest line with the size of a chunk, extensions included, and longest trailer line.
+const LINE_MAX: usize = 4096;
+/// All trailers together.
+const TRAILERS_MAX: usize = 64 * 1024;
+
+/// Decodes a chunked body as its bytes come.
+#[derive(Debug, Default)]
+pub(super) struct Decoder {
+    state: State,
+    trailer_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum State {
+    #[default]
+    Size,
+    Data(u64),
+    DataEnd,
+    Trailer,
+    Done,
+}
+
+impl Decoder {
+    /// Whether the last chunk and the trailers have been read.
+    pub(super) fn is_done(&self) -> bool {
+        self.state == State::Done
+    }
+
+    /// The next data in `input`, which is consumed; `None` when more bytes are needed or the body is at its end.
+    ///
+    /// # Errors
+    /// A text for what is no chunk.
+    pub(super) fn next(&mut self, input: &mut BytesMut) -> Result<Option<Bytes>, &'static str> {
+        loop {
+            match self.state {
+                State::Done => return Ok(None),
+                State::Data(left) => {
+                    if input.is_empty() {
+                        return Ok(None);
+                    }
+                    let take = usize::try_from(left).unwrap_or(usize::MAX).min(input.len());
+                    let data = input.split_to(take).freeze();
+                    let left = left - take as u64;
+                    self.state = if left == 0 { State::DataEnd } else { State::Data(left) };
+                    return Ok(Some(data));
+                }
+                State::Size | State::DataEnd | State::Trailer => {
+                    let Some(line) = line_length(input)? else { return Ok(None) };
+                    let (text, end) = input.split_at(line);
+                    let terminator = if end.first() == Some(&b'\r') { 2 } else { 1 };
+                    self.state = self.after(text)?;
+                    input.advance(line + terminator);
+                }
+            }
+        }
+    }
+
+    /// The state after a line.
+    fn after(&mut self, line: &[u8]) -> Result<State, &'static str> {
+        match self.state {
+            State::Size => match size(line)? {
+                0 => Ok(State::Trailer),
+                size => Ok(State::Data(size)),
+            },
+            State::DataEnd if line.is_empty() => Ok(State::Size),
+            State::DataEnd => Err("a chunk is longer than its size"),
+            State::Trailer if line.is_empty() => Ok(State::Done),
+            State::Trailer => {
+                self.trailer_bytes += line.len();
+                if self.trailer_bytes > TRAILERS_MAX { Err("the trailers are too long") } else { Ok(State::Trailer) }
+            }
+            state @ (State::Data(_) | State::Done) => Ok(state),
+        }
+    }
+}
+
+/// The length of the first line without its end.
+fn line_length(input: &[u8]) -> Result<Option<usize>, &'static str> {
+    match input.iter().take(LINE_MAX + 2).position(|byte| *byte == b'\n') {
+        Some(end) if end > 0 && input[end - 1] == b'\r' => Ok(Some(end - 1)),
+        Some(end) => Ok(Some(end)),
+        None if input.len() > LINE_MAX => Err("a line of a chunked body is too long"),
+        None => Ok(None),
+    }
+}
+
+fn size(line: &[u8]) -> Result<u64, &'static str> {
+    const BAD: &str = "the size of a chunk is no hexadecimal number";
+    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if digits.is_empty() || digits.len() > 15 {
+        return Err(BAD);
+    }
+    let mut size = 0;
+    for digit in digits {
+        size = size * 16 + u64::from(char::from(*digit).to_digit(16).ok_or(BAD)?);
+    }
+    Ok(size)
+}
+
+/// The line before a chunk of `length` bytes; after the chunk comes [`CHUNK_END`].
+pub(super) fn write_size(out: &mut Vec<u8>, length: usize) {
+    out.extend_from_slice(format!("{length:x}\r\n").as_bytes());
+}
+
+/// What follows the data of a chunk.
+pub(super) const CHUNK_END: &[u8] = b"\r\n";
+/// The last chunk.
+pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn decode(parts: &[&[u8]]) -> Result<(Vec<u8>, bool, usize), &'static str> {
+        let (mut decoder, mut input, mut data) = (Decoder::default(), BytesMut::new(), Vec::new());
+        for part in parts {
+            input.extend_from_slice(part);
+            while let Some(bytes) = decoder.next(&mut input)? {
+                data.extend_from_slice(&bytes);
+            }
+        }
+        Ok((data, decoder.is_done(), input.len()))
+    }
+
+    #[test]
+    fn chunks_arrive_in_any_pieces() {
+        let body: &[u8] = b"5;name=value\r\nhello\r\n1\r\n \r\n00a\r\n0123456789\r\n0\r\nx-trailer: 1\r\n\r\nrest";
+        let whole = (b"hello 0123456789".to_vec(), true, 4);
+        assert_eq!(decode(&[body]).unwrap(), whole);
+        for cut in 0..body.len() {
+            assert_eq!(decode(&[&body[..cut], &body[cut..]]).unwrap(), whole, "cut at {cut}");
+        }
+        let single: Vec<&[u8]> = body.chunks(1).collect();
+        assert_eq!(decode(&single).unwrap(), whole);
+        assert_eq!(decode(&[b"5\nhello\n0\n\n"]).unwrap(), (b"hello".to_vec(), true, 0));
+        assert_eq!(decode(&[b"5\r\nhel"]).unwrap(), (b"hel".to_vec(), false, 0));
+    }
+
+    #[test]
+    fn what_is_no_chunk_is_refused() {
+        for bad in [&b"x\r\n"[..], b"\r\n", b"-1\r\n", b"ffffffffffffffff\r\n", b"2\r\nabc\r\n", b"1 2\r\n"] {
+            assert!(decode(&[bad]).is_err(), "{bad:?}");
+        }
+        assert!(decode(&[&[b'1'; LINE_MAX + 10]]).is_err());
+    }
+}

@@ -1,0 +1,349 @@
+//! The asking side of a connection.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http::{HeaderMap, Request, StatusCode};
+use http_body::Frame;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+
+use super::chunked::Decoder;
+use super::head::{Framing, read_response, write_headers, write_length};
+use super::server::poll_read;
+use super::{COPIED_BODY_MAX, KEPT_BUFFER_MAX, READ_BYTES};
+use crate::body::BodyError;
+
+/// A connection to a server, for one request at a time.
+pub struct Connection<S> {
+    stream: S,
+    input: BytesMut,
+    output: Vec<u8>,
+}
+
+/// Why a request has no answer.
+#[derive(Debug)]
+pub struct Failure {
+    /// What happened.
+    pub error: io::Error,
+    /// Nothing of an answer came, and the connection was ended by the server: it may have closed it before the request was
+    /// there.
+    pub unanswered: bool,
+    /// No byte of the request was taken.
+    pub unsent: bool,
+}
+
+/// The head of an answer, and its body as far as it is here.
+pub struct Answer<S> {
+    /// Status.
+    pub status: StatusCode,
+    /// Headers.
+    pub headers: HeaderMap,
+    /// The body.
+    pub body: AnswerBody<S>,
+}
+
+/// The body of an answer.
+pub enum AnswerBody<S> {
+    /// All of it is here; the connection can be used again when it is given back.
+    Whole(Bytes, Option<Connection<S>>),
+    /// It is still coming.
+    Streaming(Streaming<S>),
+}
+
+/// Appends the head of a request in origin form, up to its last header line.
+pub fn write_request_line(out: &mut Vec<u8>, verb: &http::Method, target: &str) {
+    out.extend_from_slice(verb.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(target.as_bytes());
+    out.extend_from_slice(b" HTTP/1.1\r\n");
+}
+
+/// Appends request line and headers of `request`, all but those that frame its body.
+pub fn write_request<B>(out: &mut Vec<u8>, request: &Request<B>) {
+    let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+    write_request_line(out, request.method(), target);
+    write_headers(out, request.headers());
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    /// Takes a connected stream.
+    pub fn new(stream: S) -> Self {
+        Self { stream, input: BytesMut::new(), output: Vec::new() }
+    }
+
+    /// Whether the server has not closed an idle connection, as far as is known without asking it.
+    pub fn is_open(&mut self) -> bool {
+        self.input.reserve(1);
+        let mut context = Context::from_waker(std::task::Waker::noop());
+        poll_read(Pin::new(&mut self.stream), &mut context, &mut self.input).is_pending()
+    }
+
+    /// Sends a request with a whole body and waits for the head of the answer.
+    ///
+    /// `write_head` writes request line and headers without those that frame the body; `has_body` says whether a length is
+    /// told when the body is empty. Interim answers (1xx) are skipped.
+    ///
+    /// # Errors
+    /// [`Failure`]; the connection is closed then.
+    pub async fn send(
+        mut self,
+        write_head: impl FnOnce(&mut Vec<u8>),
+        verb: &http::Method,
+        body: &Bytes,
+        head_bytes_max: usize,
+    ) -> Result<Answer<S>, Failure> {
+        self.output.clear();
+        write_head(&mut self.output);
+        // Without a length a server must take the body of these for empty; told anyway for those that expect one.
+        if !body.is_empty() || matches!(*verb, http::Method::POST | http::Method::PUT | http::Method::PATCH) {
+            write_length(&mut self.output, body.len() as u64);
+        }
+        self.output.extend_from_slice(b"\r\n");
+        if let Err((error, taken)) = self.write(body).await {
+            return Err(Failure { unsent: taken == 0, unanswered: true, error });
+        }
+        loop {
+            let answer = self.head(head_bytes_max).await?;
+            let (head, all, length) = answer;
+            if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
+                self.input.advance(length);
+                continue;
+            }
+            return self.answered(head, &all, length, *verb == http::Method::HEAD).map_err(Failure::malformed);
+        }
+    }
+
+    /// On failure, tells how much of the request was taken.
+    async fn write(&mut self, body: &Bytes) -> Result<(), (io::Error, usize)> {
+        let mut taken = 0;
+        let small = body.len() <= COPIED_BODY_MAX;
+        if small {
+            self.output.extend_from_slice(body);
+        }
+        let mut all = self.output.chain(if small { &[][..] } else { &body[..] });
+        while all.has_remaining() {
+            match self.stream.write_buf(&mut all).await {
+                Ok(0) => return Err((io::ErrorKind::WriteZero.into(), taken)),
+                Ok(written) => taken += written,
+                Err(error) => return Err((error, taken)),
+            }
+        }
+        if self.output.capacity() > KEPT_BUFFER_MAX {
+            self.output = Vec::new();
+        }
+        self.stream.flush().await.map_err(|error| (error, taken))
+    }
+
+    async fn head(&mut self, head_bytes_max: usize) -> Result<(super::head::ResponseHead, Bytes, usize), Failure> {
+        loop {
+            if !self.input.is_empty() {
+                if let Some(read) = read_response(&self.input).map_err(Failure::malformed)? {
+                    return Ok(read);
+                }
+                if self.input.len() > head_bytes_max {
+                    return Err(Failure::malformed(format!(
+                        "the head of the response is larger than {head_bytes_max} bytes (--read-buffer-size)"
+                    )));
+                }
+            }
+            self.input.reserve(READ_BYTES);
+            let read = poll_fn(|cx| poll_read(Pin::new(&mut self.stream), cx, &mut self.input)).await;
+            let unanswered = self.input.is_empty();
+            match read {
+                Ok(0) => {
+                    let error =
+                        io::Error::new(io::ErrorKind::UnexpectedEof, "connection closed before message completed");
+                    return Err(Failure { error, unanswered, unsent: false });
+                }
+                Ok(_) => {}
+                Err(error) => return Err(Failure { error, unanswered, unsent: false }),
+            }
+        }
+    }
+
+    fn answered(
+        mut self,
+        head: super::head::ResponseHead,
+        all: &Bytes,
+        length: usize,
+        verb_is_head: bool,
+    ) -> Result<Answer<S>, String> {
+        let framing = head.framing(verb_is_head)?;
+        let keep = head.keeps_alive() && framing != Framing::UntilClose;
+        let body = match framing {
+            Framing::Length(bytes) if bytes <= (all.len() - length) as u64 => {
+                let end = length + bytes as usize; // fits, as just compared
+                let clean = self.input.len() == end;
+                self.input.clear();
+                let body = if bytes == 0 { Bytes::new() } else { all.slice(length..end) };
+                AnswerBody::Whole(body, (keep && clean).then_some(self))
+            }
+            _ => {
+                self.input.advance(length);
+                let mut body = Streaming { framing: Reading::new(framing), connection: Some(self), keep };
+                match body.take_whole()? {
+                    Some(bytes) => AnswerBody::Whole(bytes, body.into_idle()),
+                    None => AnswerBody::Streaming(body),
+                }
+            }
+        };
+        Ok(Answer { status: head.status, headers: head.headers, body })
+    }
+}
+
+impl Failure {
+    fn malformed(text: String) -> Self {
+        Self { error: io::Error::new(io::ErrorKind::InvalidData, text), unanswered: false, unsent: false }
+    }
+}
+
+/// A body that is still coming, and the connection it comes on.
+pub struct Streaming<S> {
+    framing: Reading,
+    connection: Option<Connection<S>>,
+    keep: bool,
+}
+
+#[derive(Debug)]
+enum Reading {
+    Length(u64),
+    Chunked(Decoder),
+    UntilClose,
+}
+
+impl Reading {
+    fn new(framing: Framing) -> Self {
+        match framing {
+            Framing::Length(bytes) => Self::Length(bytes),
+            Framing::Chunked => Self::Chunked(Decoder::default()),
+            Framing::UntilClose => Self::UntilClose,
+        }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Streaming<S> {
+    /// Bytes that are still to come, when that is known.
+    pub fn known_length(&self) -> Option<u64> {
+        match &self.framing {
+            Reading::Length(bytes) => Some(*bytes),
+            Reading::Chunked(_) | Reading::UntilClose => None,
+        }
+    }
+
+    /// Whether all has been read.
+    pub fn is_done(&self) -> bool {
+        match &self.framing {
+            Reading::Length(bytes) => *bytes == 0,
+            Reading::Chunked(decoder) => decoder.is_done(),
+            Reading::UntilClose => self.connection.is_none(),
+        }
+    }
+
+    /// The connection, when all was read and it can be used again.
+    pub fn take_idle(&mut self) -> Option<Connection<S>> {
+        let connection = self.connection.take()?;
+        (self.is_done() && self.keep && connection.input.is_empty()).then_some(connection)
+    }
+
+    fn into_idle(mut self) -> Option<Connection<S>> {
+        self.take_idle()
+    }
+
+    /// A small chunked body that is here already.
+    fn take_whole(&mut self) -> Result<Option<Bytes>, String> {
+        let Reading::Chunked(_) = &self.framing else { return Ok(None) };
+        let Some(connection) = &mut self.connection else { return Ok(None) };
+        // Tried on a copy: what is not whole stays as it is.
+        if connection.input.len() > COPIED_BODY_MAX || !connection.input.ends_with(b"\r\n\r\n") {
+            return Ok(None);
+        }
+        let mut input = connection.input.clone();
+        let mut decoder = Decoder::default();
+        let mut all: Option<BytesMut> = None;
+        let mut first = Bytes::new();
+        while let Some(data) = decoder.next(&mut input)? {
+            if first.is_empty() {
+                first = data;
+            } else {
+                all.get_or_insert_with(|| BytesMut::from(&first[..])).extend_from_slice(&data);
+            }
+        }
+        if !decoder.is_done() {
+            return Ok(None);
+        }
+        connection.input = input;
+        self.framing = Reading::Chunked(decoder);
+        Ok(Some(all.map_or(first, BytesMut::freeze)))
+    }
+
+    /// The next part of the body.
+    ///
+    /// # Errors
+    /// The connection broke or ended before the body; [`io::ErrorKind::UnexpectedEof`] for the latter when a length was told.
+    pub fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        loop {
+            match self.buffered() {
+                Ok(Some(data)) => return Poll::Ready(Some(Ok(Frame::data(data)))),
+                Ok(None) => {}
+                Err(text) => {
+                    self.connection = None;
+                    return Poll::Ready(Some(Err(text.into())));
+                }
+            }
+            if self.is_done() {
+                return Poll::Ready(None);
+            }
+            let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
+            connection.input.reserve(READ_BYTES);
+            match ready!(poll_read(Pin::new(&mut connection.stream), cx, &mut connection.input)) {
+                Ok(0) => {
+                    self.connection = None;
+                    return Poll::Ready(match &self.framing {
+                        Reading::UntilClose => None,
+                        Reading::Length(_) => Some(Err(Box::new(EarlyEnd))),
+                        Reading::Chunked(_) => {
+                            Some(Err("the connection closed before the end of a chunked body".into()))
+                        }
+                    });
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    self.connection = None;
+                    return Poll::Ready(Some(Err(error.into())));
+                }
+            }
+        }
+    }
+
+    /// Data that has been read already.
+    fn buffered(&mut self) -> Result<Option<Bytes>, &'static str> {
+        let Some(connection) = &mut self.connection else { return Ok(None) };
+        let input = &mut connection.input;
+        match &mut self.framing {
+            Reading::Chunked(decoder) => decoder.next(input),
+            _ if input.is_empty() => Ok(None),
+            Reading::UntilClose => Ok(Some(input.split().freeze())),
+            Reading::Length(0) => Ok(None),
+            Reading::Length(left) => {
+                let take = usize::try_from(*left).unwrap_or(usize::MAX).min(input.len());
+                *left -= take as u64;
+                Ok(Some(input.split_to(take).freeze()))
+            }
+        }
+    }
+}
+
+/// The connection closed before the announced length had come.
+#[derive(Debug)]
+pub struct EarlyEnd;
+
+impl std::fmt::Display for EarlyEnd {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("unexpected EOF: the connection closed before the announced length had come")
+    }
+}
+
+impl std::error::Error for EarlyEnd {}

@@ -1,0 +1,391 @@
+//! The serving side of a connection.
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::{Buf, Bytes, BytesMut};
+use http::header::{CONNECTION, DATE};
+use http::{HeaderMap, Request, Response, StatusCode};
+use http_body::Body as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio_util::sync::CancellationToken;
+
+use super::chunked::{CHUNK_END, LAST_CHUNK, write_size};
+use super::head::{Parsed, RequestHead, read_request, write_field, write_headers, write_length};
+use super::{COPIED_BODY_MAX, KEPT_BUFFER_MAX, READ_BYTES};
+use crate::body::{Body, BodyError};
+
+/// Bytes of a request body; larger ones are streamed, which is hyper's part.
+pub const BODY_MAX: usize = 64 * 1024;
+/// Time for a head once its first byte is here. *Source:* spec http_api.md §1, as the original.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How [`serve`] ended.
+pub enum End<S> {
+    /// The connection is done.
+    Closed,
+    /// The next request is not plain: another server has to go on, from its first byte.
+    Other(Rewound<S>),
+}
+
+/// Answers the plain requests of a connection until it ends, or until one comes that is not plain.
+///
+/// When cancelled, the request under way is answered, and then the connection is closed. When the client goes away, the
+/// call is dropped.
+///
+/// # Errors
+/// Reading or writing failed, or the body of an answer broke off.
+pub async fn serve<S, H, F>(
+    stream: S,
+    head_bytes_max: usize,
+    cancel: &CancellationToken,
+    mut handle: H,
+) -> io::Result<End<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: FnMut(Request<Body>) -> F,
+    F: Future<Output = Response<Body>>,
+{
+    let mut connection = Connection::new(stream);
+    let mut cancelled = std::pin::pin!(cancel.cancelled());
+    loop {
+        let (head, body) = match connection.next(head_bytes_max, cancelled.as_mut()).await? {
+            Next::Request(head, body) => (head, body),
+            Next::Closed => return Ok(End::Closed),
+            Next::Other => return Ok(End::Other(connection.rewound())),
+        };
+        let RequestHead { verb, uri, headers, close } = head;
+        let is_head = verb == http::Method::HEAD;
+        let mut request = Request::new(body);
+        *request.method_mut() = verb;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        let Some(response) = connection.while_open(handle(request)).await else { return Ok(End::Closed) };
+        let close = close || cancel.is_cancelled();
+        if !connection.answer(response, is_head, close).await? {
+            let _ = connection.stream.shutdown().await; // the client may be gone already
+            return Ok(End::Closed);
+        }
+    }
+}
+
+enum Next {
+    Request(RequestHead, Body),
+    Closed,
+    Other,
+}
+
+struct Connection<S> {
+    stream: S,
+    input: BytesMut,
+    output: Vec<u8>,
+    date: DateCache,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn new(stream: S) -> Self {
+        Self { stream, input: BytesMut::new(), output: Vec::new(), date: DateCache::default() }
+    }
+
+    /// The next whole request.
+    async fn next(&mut self, head_bytes_max: usize, mut cancelled: Pin<&mut impl Future>) -> io::Result<Next> {
+        let mut started = None;
+        let mut needed = 0;
+        loop {
+            if !self.input.is_empty() && self.input.len() >= needed {
+                match read_request(&self.input, head_bytes_max, BODY_MAX) {
+                    Parsed::Whole { head, body, length } => {
+                        self.input.advance(length);
+                        return Ok(Next::Request(head, Body::full(body)));
+                    }
+                    Parsed::Other => return Ok(Next::Other),
+                    Parsed::Partial => needed = self.input.len() + 1,
+                    Parsed::Needs(length) => needed = length,
+                }
+            }
+            self.make_room(needed);
+            let read = if self.input.is_empty() {
+                tokio::select! {
+                    biased;
+                    read = self.stream.read_buf(&mut self.input) => read?,
+                    _ = cancelled.as_mut() => return Ok(Next::Closed),
+                }
+            } else {
+                let deadline = *started.get_or_insert_with(|| tokio::time::Instant::now() + HEAD_TIMEOUT);
+                let read = self.stream.read_buf(&mut self.input);
+                match tokio::time::timeout_at(deadline, read).await {
+                    Ok(read) => read?,
+                    // A slow body is the handler's to wait for.
+                    Err(_) if needed > self.input.len() + 1 => return Ok(Next::Other),
+                    Err(_) => return Ok(Next::Closed),
+                }
+            };
+            if read == 0 {
+                return Ok(Next::Closed);
+            }
+        }
+    }
+
+    fn make_room(&mut self, needed: usize) {
+        if self.input.is_empty() && self.input.capacity() > KEPT_BUFFER_MAX {
+            self.input = BytesMut::new();
+        }
+        self.input.reserve(READ_BYTES.max(needed.saturating_sub(self.input.len())));
+    }
+
+    /// Runs a call; `None` when the client goes away meanwhile.
+    async fn while_open(&mut self, call: impl Future<Output = Response<Body>>) -> Option<Response<Body>> {
+        let mut call = std::pin::pin!(call);
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(response) = call.as_mut().poll(cx) {
+                return Poll::Ready(Some(response));
+            }
+            if self.is_gone(cx) { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    /// Whether the client closed. What it sends ahead is kept, up to one buffer.
+    fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        while self.input.len() < READ_BYTES {
+            self.make_room(0);
+            match poll_read(Pin::new(&mut self.stream), cx, &mut self.input) {
+                Poll::Ready(Ok(0) | Err(_)) => return true,
+                Poll::Ready(Ok(_)) => {}
+                Poll::Pending => return false,
+            }
+        }
+        false
+    }
+
+    /// Writes an answer; whether the connection can go on.
+    async fn answer(&mut self, response: Response<Body>, is_head: bool, close: bool) -> io::Result<bool> {
+        let (parts, body) = response.into_parts();
+        let close = close || parts.headers.get(CONNECTION).is_some_and(|value| value.as_bytes() == b"close");
+        let bodyless = is_head || has_no_body(parts.status);
+        let known = body.known_length();
+        self.write_head(parts.status, &parts.headers, close);
+        if has_no_body(parts.status) {
+            self.output.extend_from_slice(b"\r\n");
+        } else if let Some(length) = known {
+            // The length of what a HEAD does not carry is told when it is known.
+            if length > 0 || !is_head {
+                write_length(&mut self.output, length);
+            }
+            self.output.extend_from_slice(b"\r\n");
+        } else {
+            self.output.extend_from_slice(b"transfer-encoding: chunked\r\n\r\n");
+        }
+        match (bodyless, body.as_full()) {
+            (true, _) => self.flush().await?,
+            (false, Some(bytes)) => self.flush_with(&bytes, b"").await?,
+            (false, None) => {
+                if !self.stream_body(body, known).await? {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(!close)
+    }
+
+    fn write_head(&mut self, status: StatusCode, headers: &HeaderMap, close: bool) {
+        self.output.clear();
+        if status == StatusCode::OK {
+            self.output.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+        } else {
+            self.output.extend_from_slice(b"HTTP/1.1 ");
+            self.output.extend_from_slice(status.as_str().as_bytes());
+            self.output.push(b' ');
+            self.output.extend_from_slice(status.canonical_reason().unwrap_or("Unknown").as_bytes());
+            self.output.extend_from_slice(b"\r\n");
+        }
+        write_headers(&mut self.output, headers);
+        if !headers.contains_key(DATE) {
+            self.output.extend_from_slice(self.date.line());
+        }
+        if close && !headers.contains_key(CONNECTION) {
+            write_field(&mut self.output, b"connection", b"close");
+        }
+    }
+
+    async fn flush(&mut self) -> io::Result<()> {
+        self.stream.write_all(&self.output).await?;
+        self.output.clear();
+        if self.output.capacity() > KEPT_BUFFER_MAX {
+            self.output = Vec::new();
+        }
+        self.stream.flush().await
+    }
+
+    /// Writes what is there, then `data`, then `tail`.
+    async fn flush_with(&mut self, data: &Bytes, tail: &[u8]) -> io::Result<()> {
+        if data.len() <= COPIED_BODY_MAX {
+            self.output.extend_from_slice(data);
+            self.output.extend_from_slice(tail);
+            return self.flush().await;
+        }
+        let mut all = Buf::chain(&self.output[..], &data[..]).chain(tail);
+        while all.has_remaining() {
+            if self.stream.write_buf(&mut all).await? == 0 {
+                return Err(io::ErrorKind::WriteZero.into());
+            }
+        }
+        self.output.clear();
+        self.stream.flush().await
+    }
+
+    /// Passes a body on as it comes; `false` when the client goes away meanwhile.
+    async fn stream_body(&mut self, mut body: Body, known: Option<u64>) -> io::Result<bool> {
+        let mut sent = 0;
+        loop {
+            // The head waits for data that is here already.
+            let ready = std::future::poll_fn(|cx| {
+                Poll::Ready(match Pin::new(&mut body).poll_frame(cx) {
+                    Poll::Ready(frame) => Some(frame),
+                    Poll::Pending => None,
+                })
+            })
+            .await;
+            let frame = match ready {
+                Some(frame) => frame,
+                None => {
+                    if !self.output.is_empty() {
+                        self.flush().await?;
+                    }
+                    match self.frame_while_open(&mut body).await {
+                        Some(frame) => frame,
+                        None => return Ok(false),
+                    }
+                }
+            };
+            let Some(frame) = frame else { break };
+            // Closing without the end of the body tells the client that it is not whole.
+            let frame = frame.map_err(|error: BodyError| io::Error::other(error))?;
+            let Ok(data) = frame.into_data() else { continue };
+            if data.is_empty() {
+                continue;
+            }
+            sent += data.len() as u64;
+            match known {
+                Some(length) if sent > length => return Err(io::Error::other("the body is longer than announced")),
+                Some(_) => self.flush_with(&data, b"").await?,
+                None => {
+                    write_size(&mut self.output, data.len());
+                    self.flush_with(&data, CHUNK_END).await?;
+                }
+            }
+        }
+        match known {
+            Some(length) if sent < length => return Err(io::Error::other("the body is shorter than announced")),
+            Some(_) => {}
+            None => self.output.extend_from_slice(LAST_CHUNK),
+        }
+        self.flush().await?;
+        Ok(true)
+    }
+
+    async fn frame_while_open(
+        &mut self,
+        body: &mut Body,
+    ) -> Option<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
+        std::future::poll_fn(|cx| {
+            if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
+                return Poll::Ready(Some(frame));
+            }
+            if self.is_gone(cx) { Poll::Ready(None) } else { Poll::Pending }
+        })
+        .await
+    }
+
+    fn rewound(self) -> Rewound<S> {
+        Rewound { first: self.input.freeze(), stream: self.stream }
+    }
+}
+
+fn has_no_body(status: StatusCode) -> bool {
+    status.is_informational() || matches!(status.as_u16(), 204 | 304)
+}
+
+/// Reads what is there into the room a buffer has.
+pub(super) fn poll_read<S: AsyncRead>(
+    stream: Pin<&mut S>,
+    cx: &mut Context<'_>,
+    input: &mut BytesMut,
+) -> Poll<io::Result<usize>> {
+    tokio_util::io::poll_read_buf(stream, cx, input)
+}
+
+/// The `Date` line, made anew each second.
+#[derive(Default)]
+struct DateCache {
+    second: u64,
+    line: Vec<u8>,
+}
+
+impl DateCache {
+    fn line(&mut self) -> &[u8] {
+        let now = SystemTime::now();
+        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        if second != self.second || self.line.is_empty() {
+            self.second = second;
+            self.line.clear();
+            write_field(&mut self.line, b"date", httpdate::fmt_http_date(now).as_bytes());
+        }
+        &self.line
+    }
+}
+
+/// A connection whose first bytes have been read already and are read again.
+pub struct Rewound<S> {
+    first: Bytes,
+    stream: S,
+}
+
+impl<S> Rewound<S> {
+    /// Whether it begins with the preface of HTTP/2.
+    pub fn begins_as_http2(&self) -> bool {
+        self.first.starts_with(b"PRI")
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let length = self.first.len().min(buf.remaining());
+        buf.put_slice(&self.first[..length]);
+        self.first.advance(length);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffers: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write_vectored(cx, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
+        Poll::Ready(Ok(()))
+    }
+}
