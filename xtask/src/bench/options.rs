@@ -47,7 +47,7 @@ impl Options {
             rate: 1000.0,
             duration: Duration::from_secs(5),
             warm_up: Duration::from_millis(500),
-            settle: Duration::from_secs(2),
+            settle: Duration::from_secs(4),
             rounds: 5,
             rounds_given: false,
             connections: 16,

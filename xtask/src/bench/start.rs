@@ -39,7 +39,7 @@ pub(crate) fn run(options: &Options, directory: &Path) -> Result<()> {
     }
     for _ in 0..rounds {
         for (id, sidecar, times, memory) in &mut sidecars {
-            let (time, resident) = start_once(id, sidecar, &resources, directory)?;
+            let (time, resident) = start_once(id, sidecar, &resources, directory, options.settle)?;
             times.push(time);
             memory.push(resident);
         }
@@ -84,14 +84,14 @@ fn write_components(resources: &Path, directory: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Milliseconds from exec to healthz 204, and MiB resident a second later.
-fn start_once(id: &str, sidecar: &Sidecar, resources: &Path, directory: &Path) -> Result<(f64, f64)> {
+/// Milliseconds from exec to healthz 204, and MiB resident when nothing happens any more.
+fn start_once(id: &str, sidecar: &Sidecar, resources: &Path, directory: &Path, settle: Duration) -> Result<(f64, f64)> {
     let app_id = format!("bench-start-{id}");
     let settings = SidecarSettings { app_id: &app_id, resources: Some(resources), ..SidecarSettings::default() };
     let (mut process, port) = sidecar.start("sidecar", &settings, directory)?;
     let started = process.started;
     let ready = await_healthy(&mut process, port, started + Duration::from_secs(20))?;
-    std::thread::sleep(Duration::from_millis(500));
+    std::thread::sleep(settle);
     Ok(((ready - started).as_secs_f64() * 1e3, resident_kib(process.id()) as f64 / 1024.0))
 }
 
