@@ -5,6 +5,7 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use pillion_core::log::Logger;
@@ -21,25 +22,25 @@ pub(crate) trait Listener: Send {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
 
-    /// The next connection. *Cancel safe.*
-    fn next(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
+    /// The next connection, and where it comes from when that is an address. *Cancel safe.*
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<SocketAddr>)>> + Send;
 }
 
 impl Listener for TcpListener {
     type Stream = TcpStream;
 
-    async fn next(&self) -> io::Result<TcpStream> {
-        let (stream, _) = self.accept().await?;
+    async fn next(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+        let (stream, peer) = self.accept().await?;
         let _ = stream.set_nodelay(true); // only slower without it
-        Ok(stream)
+        Ok((stream, Some(peer)))
     }
 }
 
 impl Listener for UnixListener {
     type Stream = UnixStream;
 
-    async fn next(&self) -> io::Result<UnixStream> {
-        self.accept().await.map(|(stream, _)| stream)
+    async fn next(&self) -> io::Result<(UnixStream, Option<SocketAddr>)> {
+        self.accept().await.map(|(stream, _)| (stream, None))
     }
 }
 
@@ -50,14 +51,14 @@ pub(crate) async fn accept<L, F>(
     tasks: &TaskTracker,
     log: &Logger,
     cancel: &CancellationToken,
-    serve: impl Fn(L::Stream) -> F,
+    serve: impl Fn(L::Stream, Option<SocketAddr>) -> F,
 ) where
     L: Listener,
     F: Future<Output = ()> + Send + 'static,
 {
     while let Some(accepted) = cancel.run_until_cancelled(listener.next()).await {
         match accepted {
-            Ok(stream) => drop(tasks.spawn(serve(stream))),
+            Ok((stream, peer)) => drop(tasks.spawn(serve(stream, peer))),
             Err(error) => {
                 log.warn(format_args!("cannot accept a connection on the {api} API: {error}"));
                 tokio::time::sleep(PAUSE).await;

@@ -5,6 +5,9 @@
 //! nowhere else is an error given an HTTP or gRPC form.
 
 mod accept;
+mod error_labels;
+#[cfg(test)]
+mod error_rows;
 pub mod grpc;
 pub mod http;
 pub mod runtime_info;

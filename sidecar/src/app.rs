@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillion_building_blocks::pubsub::{Subscriptions, app_sink, ask_app};
+use pillion_contract::HttpPipeline;
 use pillion_core::log::Logger;
 use pillion_runtime::app_channel::{
     AppChannel, AppHealth, GrpcChannel, HealthOptions, HttpChannel, HttpChannelOptions, Protocol,
 };
 use pillion_runtime::resiliency::{BuiltIn, Policies};
+use pillion_telemetry::metrics::Metrics;
+use pillion_telemetry::trace::Tracer;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
@@ -35,6 +38,8 @@ pub(crate) fn channel(
     port: u16,
     environment: &Environment,
     health: AppHealth,
+    pipeline: HttpPipeline,
+    metrics: &Metrics,
 ) -> Result<AppChannel, String> {
     let token = environment.non_empty("APP_API_TOKEN").map(|token| pillion_core::secret::Secret::new(token.to_owned()));
     let host = &options.app_channel_address;
@@ -42,19 +47,12 @@ pub(crate) fn channel(
         AppProtocol::Http => Protocol::Http1,
         AppProtocol::Https => Protocol::HttpsUnverified,
         AppProtocol::H2c => Protocol::H2c,
-        AppProtocol::Grpc => {
-            let channel = GrpcChannel::new(
-                host,
-                port,
-                options.app_max_concurrency,
-                token.as_ref(),
-                options.max_body_bytes,
-                health,
-            )?;
-            return Ok(AppChannel::Grpc(Arc::new(channel)));
-        }
-        AppProtocol::Grpcs => {
-            return Err("--app-protocol: grpcs is not supported by this version yet; use grpc".to_owned());
+        AppProtocol::Grpc | AppProtocol::Grpcs => {
+            let make =
+                if options.app_protocol == AppProtocol::Grpcs { GrpcChannel::with_tls } else { GrpcChannel::new };
+            let channel =
+                make(host, port, options.app_max_concurrency, token.as_ref(), options.max_body_bytes, health)?;
+            return Ok(AppChannel::Grpc(Arc::new(channel.with_metrics(metrics.clone()))));
         }
     };
     let options = HttpChannelOptions {
@@ -65,7 +63,8 @@ pub(crate) fn channel(
         api_token: token,
         header_limit: options.read_buffer_bytes,
     };
-    Ok(AppChannel::Http(Arc::new(HttpChannel::new(&options, health)?)))
+    let channel = HttpChannel::new(&options, health)?.with_pipeline(pipeline).with_metrics(metrics.clone());
+    Ok(AppChannel::Http(Arc::new(channel)))
 }
 
 /// What accompanies the app from its first connection to the end of the sidecar.
@@ -84,6 +83,7 @@ pub(crate) struct AppLife {
     pub(crate) policies: Arc<Policies>,
     /// Time messages under way get when the app becomes unhealthy.
     pub(crate) drain: Duration,
+    pub(crate) tracer: Tracer,
     pub(crate) log: Logger,
     /// The end of the sidecar has begun: nothing is started any more.
     pub(crate) closing: CancellationToken,
@@ -155,7 +155,7 @@ impl AppLife {
             self.load_subscriptions().await;
         }
         if !self.closing.is_cancelled() {
-            self.subscriptions.start(app_sink(self.channel.clone(), &self.log)).await;
+            self.subscriptions.start(app_sink(self.channel.clone(), &self.tracer, &self.log)).await;
         }
     }
 

@@ -6,6 +6,7 @@ pub(crate) enum Category {
     State,
     PubSub,
     SecretStore,
+    Middleware,
     /// A block of the original that this build does not have, with its words for messages.
     NotBuilt(&'static str),
 }
@@ -23,7 +24,7 @@ impl Category {
             ("lock.", Self::NotBuilt("locks")),
             ("crypto.", Self::NotBuilt("cryptography")),
             ("conversation.", Self::NotBuilt("conversation")),
-            ("middleware.", Self::NotBuilt("HTTP middleware")),
+            ("middleware.", Self::Middleware),
         ];
         known.into_iter().find(|(prefix, _)| lower.starts_with(prefix)).map(|(_, category)| category)
     }
@@ -34,6 +35,7 @@ impl Category {
             Self::State => "state store",
             Self::PubSub => "message bus",
             Self::SecretStore => "secret store",
+            Self::Middleware => "HTTP middleware",
             Self::NotBuilt(words) => words,
         }
     }

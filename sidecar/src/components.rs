@@ -12,15 +12,19 @@ use pillion_api::runtime_info::ComponentInfo;
 use pillion_building_blocks::pubsub::PubSubs;
 use pillion_building_blocks::secrets::SecretStores;
 use pillion_building_blocks::state::{StateStores, capability_names};
-use pillion_contract::{InitContext, Metadata, PubSub, Registry, StateStore};
+use pillion_contract::{HttpMiddleware, HttpPipeline, InitContext, Metadata, PubSub, Registry, StateStore};
 use pillion_core::duration::format_go;
 use pillion_core::log::Logger;
-use pillion_resources::types::{Component, NameValue};
+use pillion_resources::types::{Component, NameValue, PipelineHandler};
 use pillion_resources::{TemplateContext, expand_templates, references, resolve};
+use pillion_telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
 
 use crate::categories::Category;
 use crate::environment::Environment;
+
+/// The scope of the lines about middleware. *Source:* the original.
+const MIDDLEWARE_SCOPE: &str = "dapr.middleware.http";
 
 /// The blocks components are put into.
 #[derive(Clone)]
@@ -38,6 +42,7 @@ pub(crate) struct ComponentHost {
     pub(crate) app_id: String,
     pub(crate) namespace: String,
     pub(crate) data_dir: PathBuf,
+    pub(crate) metrics: Metrics,
     pub(crate) log: Logger,
     /// Cancelled after all components are closed.
     pub(crate) cancel: CancellationToken,
@@ -55,6 +60,7 @@ enum Instance {
     State(Arc<dyn StateStore>),
     PubSub(Arc<dyn PubSub>),
     Secrets,
+    Middleware(Arc<dyn HttpMiddleware>),
 }
 
 impl ComponentHost {
@@ -116,10 +122,22 @@ impl ComponentHost {
         };
         let name = log_name(component);
         let made = tokio::time::timeout(component.init_timeout, self.make(component, category)).await;
+        if !matches!(made, Ok(Ok(_)))
+            && let Some(metrics) = self.metrics.service()
+        {
+            // The original counts a failure twice: where it happens, and once more as `init` on the way out.
+            let reason = if matches!(made, Ok(Err(Failure::Create(_)))) { "creation" } else { "init" };
+            for reason in [reason, "init"] {
+                metrics.component_failed(&component.component_type, reason, &component.name);
+            }
+        }
         let failure = match made {
             Ok(Ok(loaded)) => {
                 self.loaded.lock().push(loaded);
                 log.info(format_args!("Component loaded: {name}"));
+                if let Some(metrics) = self.metrics.service() {
+                    metrics.component_initialized(&component.component_type);
+                }
                 return Ok(());
             }
             Ok(Err(Failure::Create(problem))) => initialization_error("CREATE_COMPONENT_FAILURE", &name, &problem),
@@ -187,6 +205,24 @@ impl ComponentHost {
                     capabilities.push("MULTIPLE_KEY_VALUES_PER_SECRET".to_owned());
                 }
                 Instance::Secrets
+            }
+            Category::Middleware => {
+                let name = format!("{}/{version}", component.component_type);
+                let middleware = self.registry.middleware(&component.component_type).ok_or_else(|| {
+                    let hint = self.unknown_type(component, category);
+                    Failure::Create(format!(
+                        "process component {} error: HTTP middleware {name} has not been registered: {hint}",
+                        component.name
+                    ))
+                })?;
+                let made = middleware(context).await.map_err(|error| {
+                    let component = &component.name;
+                    Failure::Create(format!(
+                        "process component {component} error: error creating HTTP middleware {name}: {error}"
+                    ))
+                })?;
+                self.log.scope(MIDDLEWARE_SCOPE).info(format_args!("Adding {name} {} middleware", component.name));
+                Instance::Middleware(made)
             }
             Category::NotBuilt(words) => {
                 return Err(Failure::Create(format!("{words} are not supported by this version of Pillion yet")));
@@ -292,6 +328,40 @@ impl ComponentHost {
         self.loaded.lock().iter().map(|loaded| loaded.info.clone()).collect()
     }
 
+    /// The middleware of a pipeline of the Configuration. What is not loaded is left out, as in the original.
+    pub(crate) fn pipeline(&self, name: &str, field: &str, handlers: &[PipelineHandler]) -> HttpPipeline {
+        if handlers.is_empty() {
+            return HttpPipeline::default();
+        }
+        let log = self.log.scope(MIDDLEWARE_SCOPE);
+        log.info(format_args!("Building pipeline {name}"));
+        let loaded = self.loaded.lock();
+        let find = |handler: &PipelineHandler| {
+            let version = |version: &str| if version.is_empty() { "v1".to_owned() } else { version.to_owned() };
+            let found = loaded.iter().find_map(|loaded| match &loaded.instance {
+                Instance::Middleware(middleware)
+                    if loaded.info.name == handler.name
+                        && loaded.info.component_type == handler.component_type
+                        && version(&loaded.info.version) == version(&handler.version) =>
+                {
+                    Some(middleware.clone())
+                }
+                _ => None,
+            });
+            if found.is_none() {
+                log.warn(format_args!(
+                    "{field}: the handler {} is left out: no component of this name with type {} and version {} is loaded; \
+                     requests pass without it",
+                    handler.name,
+                    handler.component_type,
+                    version(&handler.version)
+                ));
+            }
+            found
+        };
+        HttpPipeline::new(handlers.iter().filter_map(find))
+    }
+
     /// Whether any broker is loaded.
     pub(crate) fn has_pubsub(&self) -> bool {
         self.loaded.lock().iter().any(|loaded| matches!(loaded.instance, Instance::PubSub(_)))
@@ -306,7 +376,7 @@ impl ComponentHost {
             let closed = match instance {
                 Instance::State(store) => store.close().await,
                 Instance::PubSub(broker) => broker.close().await,
-                Instance::Secrets => Ok(()),
+                Instance::Secrets | Instance::Middleware(_) => Ok(()),
             };
             if let Err(error) = closed {
                 self.log.warn(format_args!("error closing component {name}: {error}"));

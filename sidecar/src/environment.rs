@@ -8,6 +8,8 @@ use sha2::{Digest as _, Sha256};
 
 /// Start of the range of ports made from the app id. *Source:* spec flags.md §1 `--dapr-internal-grpc-port`.
 const STABLE_PORT_START: u16 = 47300;
+/// *Source:* spec components.md §5.2.
+const SOCKETS_DIR: &str = "/tmp/dapr-components-sockets";
 
 /// The environment of one sidecar, as values; made once from the process, or by hand in tests.
 #[derive(Clone, Debug, Default)]
@@ -66,6 +68,11 @@ impl Environment {
             Some(root) => root.join(".dapr").join("pillion"),
             None => std::env::temp_dir().join(format!("pillion-{}", self.user_id)),
         }
+    }
+
+    /// Where pluggable components have their sockets.
+    pub fn sockets_dir(&self) -> PathBuf {
+        self.get("DAPR_COMPONENTS_SOCKETS_FOLDER").unwrap_or(SOCKETS_DIR).into()
     }
 
     /// The home directory the system's accounts file names for the user, when it exists.
@@ -128,6 +135,13 @@ mod tests {
         assert_eq!(port, environment.stable_port("app"));
         assert!((0..200).all(|index| environment.stable_port(&index.to_string()) >= STABLE_PORT_START));
         assert!((0..20).any(|index| environment.stable_port(&index.to_string()) != port));
+    }
+
+    #[test]
+    fn sockets_of_pluggable_components_have_a_default_place() {
+        assert_eq!(Environment::default().sockets_dir(), PathBuf::from("/tmp/dapr-components-sockets"));
+        let given = Environment::default().with("DAPR_COMPONENTS_SOCKETS_FOLDER", "/s");
+        assert_eq!(given.sockets_dir(), PathBuf::from("/s"));
     }
 
     #[test]

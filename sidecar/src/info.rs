@@ -8,6 +8,7 @@ use pillion_api::runtime_info::{AppConnection, BreakerInfo, RuleInfo, RuntimeInf
 use pillion_building_blocks::pubsub::Subscriptions;
 use pillion_core::log::Logger;
 use pillion_runtime::resiliency::Policies;
+use pillion_telemetry::trace::Tracer;
 use tokio::sync::watch;
 
 use crate::components::ComponentHost;
@@ -27,6 +28,7 @@ pub(crate) struct Info {
     pub(crate) app_connection: Option<AppConnection>,
     pub(crate) attributes: Mutex<BTreeMap<String, String>>,
     pub(crate) end: watch::Sender<Option<End>>,
+    pub(crate) tracer: Tracer,
     pub(crate) log: Logger,
 }
 

@@ -14,8 +14,10 @@ mod info;
 mod listeners;
 mod metrics;
 mod options;
+mod profile;
 mod resources;
 mod sidecar;
+mod tracing;
 
 pub use environment::Environment;
 pub use options::{Command, Options, OptionsError};

@@ -18,6 +18,7 @@ pub(crate) struct Listeners {
     pub(crate) internal: TcpListener,
     pub(crate) public: Option<TcpListener>,
     pub(crate) metrics: Option<TcpListener>,
+    pub(crate) profile: Vec<TcpListener>,
 }
 
 /// Where an API is served.
@@ -56,12 +57,16 @@ impl Listeners {
         };
         let public = one("public HTTP", "--dapr-public-port", &options.public_listen_address, options.public_port)?;
         let metrics = one("metrics", "--metrics-port", &options.metrics_listen_address, options.metrics_port)?;
-        Ok(Self { http, grpc, internal, public, metrics })
+        let profile = match options.profile_port {
+            None => Vec::new(),
+            Some(port) => on_addresses(options, "--profile-port", port, log)
+                .map_err(|problem| format!("failed to start profiling server: {problem}"))?,
+        };
+        Ok(Self { http, grpc, internal, public, metrics, profile })
     }
 }
 
-/// The sockets of one API: a Unix socket, or one port on each listen address. An address that cannot be used is skipped as
-/// long as another can.
+/// The sockets of one API: a Unix socket, or one port on each listen address.
 fn api(options: &Options, name: &str, flag: &str, port: u16, log: &Logger) -> Result<Vec<Endpoint>, String> {
     if let Some(dir) = &options.unix_socket_dir {
         let path = dir.join(format!("dapr-{}-{name}.socket", options.app_id));
@@ -73,11 +78,16 @@ fn api(options: &Options, name: &str, flag: &str, port: u16, log: &Logger) -> Re
         })?;
         return Ok(vec![endpoint]);
     }
-    let mut endpoints = Vec::new();
+    Ok(on_addresses(options, flag, port, log)?.into_iter().map(Endpoint::Tcp).collect())
+}
+
+/// One port on each listen address. An address that cannot be used is skipped as long as another can.
+fn on_addresses(options: &Options, flag: &str, port: u16, log: &Logger) -> Result<Vec<TcpListener>, String> {
+    let mut listeners = Vec::new();
     let mut problems = Vec::new();
     for address in &options.listen_addresses {
         match listen(address, port) {
-            Ok(listener) => endpoints.push(Endpoint::Tcp(listener)),
+            Ok(listener) => listeners.push(listener),
             Err(error) => {
                 let problem = refused(address, port, flag, &error);
                 log.debug(format_args!("Failed to listen: {problem}"));
@@ -85,10 +95,10 @@ fn api(options: &Options, name: &str, flag: &str, port: u16, log: &Logger) -> Re
             }
         }
     }
-    if endpoints.is_empty() {
+    if listeners.is_empty() {
         Err(format!("could not listen on any endpoint: {}", problems.join(", ")))
     } else {
-        Ok(endpoints)
+        Ok(listeners)
     }
 }
 

@@ -1,4 +1,8 @@
-//! The metrics server: figures of the process in the Prometheus text form. *Source:* spec flags.md §7 for port and paths.
+//! The metrics server: what the sidecar recorded and figures of the process, in the Prometheus text form.
+//!
+//! *Source:* spec flags.md §7 for the port; any path answers, as in the original.
+
+mod settings;
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
@@ -12,42 +16,45 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pillion_core::log::Logger;
+use pillion_telemetry::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+pub(crate) use settings::metrics;
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until cancelled.
-pub(crate) async fn serve(listener: TcpListener, log: Logger, cancel: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, metrics: Metrics, log: Logger, cancel: CancellationToken) {
     while let Some(accepted) = cancel.run_until_cancelled(listener.accept()).await {
         let Ok((stream, _)) = accepted else {
             log.warn("cannot accept a connection on the metrics port");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let cancel = cancel.clone();
+        let (cancel, metrics) = (cancel.clone(), metrics.clone());
         tokio::spawn(async move {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service_fn(answer));
+                .serve_connection(TokioIo::new(stream), service_fn(|request| answer(request, &metrics)));
             // A scraper that hangs up early is no event.
             let _ = cancel.run_until_cancelled(connection).await;
         });
     }
 }
 
-async fn answer(_: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut response = Response::new(Full::from(exposition()));
+async fn answer(_: Request<Incoming>, metrics: &Metrics) -> Result<Response<Full<Bytes>>, Infallible> {
+    let mut response = Response::new(Full::from(format!("{}{}", metrics.text(), process_figures())));
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
     Ok(response)
 }
 
-/// The figures now. Values the system does not tell are left out.
-fn exposition() -> String {
+/// The figures of the process now. Values the system does not tell are left out.
+fn process_figures() -> String {
     let mut text = String::new();
     let mut add = |name: &str, kind: &str, help: &str, value: Option<f64>| {
         if let Some(value) = value {
@@ -80,11 +87,11 @@ fn cpu_seconds() -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::exposition;
+    use super::process_figures;
 
     #[test]
     fn memory_is_told_with_its_type() {
-        let text = exposition();
+        let text = process_figures();
         assert!(text.contains("# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes "), "{text}");
         let value = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes ")).unwrap();
         assert!(value.parse::<f64>().unwrap() > 100_000.0, "{value}");

@@ -85,6 +85,8 @@ pub struct Options {
     /// `None` = no metrics server.
     pub metrics_port: Option<u16>,
     pub metrics_listen_address: String,
+    /// `None` = no profile server.
+    pub profile_port: Option<u16>,
     pub log_level: Level,
     pub log_as_json: bool,
     pub log_file: Option<PathBuf>,
@@ -190,6 +192,7 @@ fn options(flags: &Parsed, environment: &Environment) -> Result<Options, Options
         api_logging: flags.given("enable-api-logging").then(|| flags.bool("enable-api-logging")),
         metrics_port: if flags.bool("enable-metrics") { port(flags, "metrics-port")?.or(Some(0)) } else { None },
         metrics_listen_address: text("metrics-listen-address"),
+        profile_port: if flags.bool("enable-profiling") { port(flags, "profile-port")?.or(Some(0)) } else { None },
         log_level: Level::parse(flags.text("log-level")).map_err(OptionsError::Invalid)?,
         log_as_json: flags.bool("log-as-json"),
         log_file: some_path(flags.text("log-file")),

@@ -15,7 +15,7 @@ use pillion_api::runtime_info::AppConnection;
 use pillion_building_blocks::pubsub::{PubSubs, Subscriptions};
 use pillion_building_blocks::secrets::SecretStores;
 use pillion_building_blocks::state::StateStores;
-use pillion_contract::{NameResolver, Registry};
+use pillion_contract::{DiscoveryContext, NameResolver, Registry};
 use pillion_core::log::Logger;
 use pillion_core::secret::Secret;
 use pillion_invocation::endpoint::Endpoints;
@@ -23,6 +23,8 @@ use pillion_invocation::{InternalServer, Invoker, InvokerOptions};
 use pillion_resources::types::Configuration;
 use pillion_runtime::app_channel::{AppChannel, AppHealth};
 use pillion_runtime::resiliency::Policies;
+use pillion_telemetry::metrics::Metrics;
+use pillion_telemetry::trace::Tracer;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -34,7 +36,8 @@ use crate::health::Readiness;
 use crate::info::Info;
 use crate::listeners::{Endpoint, Listeners};
 use crate::options::Options;
-use crate::{metrics, resources};
+use crate::tracing::Tracers;
+use crate::{metrics, profile, resources};
 
 /// The namespace of a sidecar without `NAMESPACE`.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -88,6 +91,7 @@ pub struct Sidecar {
     serving: CancellationToken,
     app_task: TaskTracker,
     servers: TaskTracker,
+    tracers: Tracers,
     log: Logger,
 }
 
@@ -161,6 +165,7 @@ impl Sidecar {
                 tracker.wait().await;
             }
             self.host.close().await;
+            self.tracers.stop().await;
         };
         let limit = if self.grace.is_zero() { NEVER } else { self.grace };
         tokio::time::timeout(limit, drain).await.map_err(|_| StopError)?;
@@ -169,7 +174,12 @@ impl Sidecar {
     }
 }
 
-async fn start(options: Options, environment: Environment, registry: Registry, log: Logger) -> Result<Sidecar, String> {
+async fn start(
+    options: Options,
+    environment: Environment,
+    mut registry: Registry,
+    log: Logger,
+) -> Result<Sidecar, String> {
     let started = Instant::now();
     log.warn("mTLS is disabled. Skipping certificate request and tls validation");
     let configuration = resources::configuration(&options, &environment, &log)?;
@@ -177,11 +187,22 @@ async fn start(options: Options, environment: Environment, registry: Registry, l
     log.info(format_args!("app id: {}", options.app_id));
     warn_about_missing_parts(&options, &log);
     let listeners = Listeners::open(&options, &environment, &log)?;
+    registry.discover(&DiscoveryContext { sockets_dir: environment.sockets_dir(), log: log.clone() }).await;
     let loaded = resources::manifests(&options, &environment, &registry, &log)?;
-    let policies = Arc::new(Policies::compile(&loaded.resiliencies, &log));
+    let recorded = match options.metrics_port {
+        Some(_) => metrics::metrics(
+            &options.app_id,
+            environment.non_empty("NAMESPACE").unwrap_or(DEFAULT_NAMESPACE),
+            &configuration.spec,
+        )?,
+        None => Metrics::off(), // nobody could read them
+    };
+    let policies = Arc::new(Policies::compile_measured(&loaded.resiliencies, &log, recorded.clone()));
+    let tracers = Tracers::start(&configuration.tracing, &options.app_id, &environment, &log)?;
     let internal_port = listeners.internal.local_addr().map_err(|error| error.to_string())?.port();
     let host_address = environment.host_address();
-    let host = component_host(&options, &environment, registry, &configuration, policies.clone(), &log);
+    let watchers = (&tracers.tracer, &recorded);
+    let host = component_host(&options, &environment, registry, &configuration, policies.clone(), watchers, &log);
     let resolver = resolver::open(&options, &configuration, &host, &host_address, internal_port, &log).await;
 
     log.info("Loading components…");
@@ -192,15 +213,18 @@ async fn start(options: Options, environment: Environment, registry: Registry, l
     subscriptions.set_declarative(&loaded.subscriptions);
 
     let health = AppHealth::new(options.app_health.is_none());
-    let channel =
-        options.app_port.map(|port| app::channel(&options, port, &environment, health.clone())).transpose()?;
+    let pipeline = host.pipeline("app", "spec.appHttpPipeline", &configuration.app_http_pipeline);
+    let channel = options
+        .app_port
+        .map(|port| app::channel(&options, port, &environment, health.clone(), pipeline.clone(), &recorded))
+        .transpose()?;
     let invoker = invoker(
         &options,
         &environment,
         &host,
         host_address,
         resolver.clone(),
-        Endpoints::new(endpoints, options.read_buffer_bytes),
+        Endpoints::new(endpoints, options.read_buffer_bytes).with_pipeline(pipeline),
         policies.clone(),
     );
     invoker.set_app_channel(channel.clone());
@@ -223,6 +247,7 @@ async fn start(options: Options, environment: Environment, registry: Registry, l
         app_connection: app_connection(&options),
         attributes: Mutex::new(BTreeMap::new()),
         end,
+        tracer: tracers.tracer.clone(),
         log: log.clone(),
     });
     info.readiness.add(RUNTIME);
@@ -263,6 +288,7 @@ async fn start(options: Options, environment: Environment, registry: Registry, l
         serving,
         app_task,
         servers,
+        tracers,
         log,
     })
 }
@@ -289,13 +315,20 @@ fn component_host(
     registry: Registry,
     configuration: &Configuration,
     policies: Arc<Policies>,
+    (tracer, metrics): (&Tracer, &Metrics),
     log: &Logger,
 ) -> Arc<ComponentHost> {
     let namespace = environment.non_empty("NAMESPACE");
     let blocks = Blocks {
-        state: Arc::new(StateStores::new(&options.app_id, namespace, policies.clone())),
-        secrets: Arc::new(SecretStores::new(configuration.secrets_scopes.clone(), policies.clone())),
-        pubsub: Arc::new(PubSubs::new(&options.app_id, namespace.unwrap_or(DEFAULT_NAMESPACE), policies)),
+        state: Arc::new(StateStores::new(&options.app_id, namespace, policies.clone()).with_metrics(metrics.clone())),
+        secrets: Arc::new(
+            SecretStores::new(configuration.secrets_scopes.clone(), policies.clone()).with_metrics(metrics.clone()),
+        ),
+        pubsub: Arc::new(
+            PubSubs::new(&options.app_id, namespace.unwrap_or(DEFAULT_NAMESPACE), policies)
+                .traced(tracer.clone())
+                .with_metrics(metrics.clone()),
+        ),
     };
     Arc::new(ComponentHost {
         registry,
@@ -304,6 +337,7 @@ fn component_host(
         app_id: options.app_id.clone(),
         namespace: namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned(),
         data_dir: environment.data_dir(),
+        metrics: metrics.clone(),
         log: log.clone(),
         cancel: CancellationToken::new(),
         loaded: Mutex::default(),
@@ -326,7 +360,8 @@ fn invoker(
         host_name: environment.host_name.clone(),
         max_body_bytes: options.max_body_bytes,
     };
-    Arc::new(Invoker::new(settings, resolver, endpoints, policies, host.log.scope("dapr.runtime.direct_messaging")))
+    let log = host.log.scope("dapr.runtime.direct_messaging");
+    Arc::new(Invoker::new(settings, resolver, endpoints, policies, log).with_metrics(host.metrics.clone()))
 }
 
 fn app_connection(options: &Options) -> Option<AppConnection> {
@@ -362,6 +397,7 @@ fn app_life(
         subscriptions: info.subscriptions.clone(),
         policies: info.policies.clone(),
         drain: if options.graceful_shutdown.is_zero() { NEVER } else { options.graceful_shutdown },
+        tracer: info.tracer.clone(),
         log: info.log.clone(),
         closing,
     }
@@ -398,6 +434,9 @@ fn serve(parts: Parts<'_>, listeners: Listeners, servers: &TaskTracker, serving:
             api_logging: options.api_logging.or(configuration.api_logging).unwrap_or(false),
             obfuscate_urls: configuration.api_logging_obfuscate_urls,
             omit_health_checks: configuration.api_logging_omit_health_checks,
+            pipeline: info.host.pipeline("server", "spec.httpPipeline", &configuration.http_pipeline),
+            metrics: info.host.metrics.clone(),
+            tracer: info.tracer.clone(),
             log: log.clone(),
         },
     );
@@ -415,6 +454,9 @@ fn serve(parts: Parts<'_>, listeners: Listeners, servers: &TaskTracker, serving:
             api_token: token,
             rules: ApiRules::new(&configuration.api_allowed, &configuration.api_denied),
             max_body_bytes: options.max_body_bytes,
+            read_buffer_bytes: options.read_buffer_bytes,
+            metrics: info.host.metrics.clone(),
+            tracer: info.tracer.clone(),
             log: log.scope("dapr.runtime.grpc.api"),
         },
     );
@@ -466,14 +508,22 @@ fn serve(parts: Parts<'_>, listeners: Listeners, servers: &TaskTracker, serving:
         Arc::new(move || channels.app_channel()),
         options.max_body_bytes,
         log.scope("dapr.runtime.grpc.internal"),
-    );
+    )
+    .traced(info.tracer.clone(), &options.app_id)
+    .with_metrics(info.host.metrics.clone());
     spawn(Box::pin(internal.serve(listeners.internal, serving.clone())));
     let (purged, cancel) = (invoker.clone(), serving.clone());
     spawn(Box::pin(async move { purged.peers().run_purge(cancel).await }));
+    for listener in listeners.profile {
+        if let Ok(address) = listener.local_addr() {
+            log.info(format_args!("HTTP profiling server listening on: {address}"));
+        }
+        spawn(Box::pin(profile::serve(listener, log.clone(), serving.clone())));
+    }
     if let Some(listener) = listeners.metrics {
         if let Ok(address) = listener.local_addr() {
             log.info(format_args!("metrics server started on {address}/"));
         }
-        spawn(Box::pin(metrics::serve(listener, log.clone(), serving.clone())));
+        spawn(Box::pin(metrics::serve(listener, info.host.metrics.clone(), log.clone(), serving.clone())));
     }
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod codegen;
 mod deny;
+mod errors;
 mod layers;
 mod metadata;
 
@@ -14,6 +15,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   layers               compare the crates' dependencies with the layer table
   deny                 compare licences, duplicates and sources of dependencies with deny.toml
   codegen [--check]    generate (or compare) the protocol code
+  errors [--check]     print the error table to docs/errors.md (or compare)
   bench <what> …       measure; `cargo xtask bench` lists the options
   demo …               scripts/demo
   test …               scripts/test";
@@ -37,8 +39,10 @@ fn run(args: &[String]) -> Result<()> {
         "layers" => layers::run(rest),
         "deny" => deny::run(rest),
         "codegen" => codegen::run(rest),
+        "errors" => errors::run(rest),
         "bench" => bench::run(rest),
         "bench-echo" => bench::echo::run(), // started by `bench`
+        "bench-echo-grpc" => bench::grpc_echo::run(),
         "demo" | "test" => script(command, rest),
         other => bail!("unknown command {other:?}\n{USAGE}"),
     }

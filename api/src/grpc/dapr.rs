@@ -7,6 +7,7 @@ use tonic::codegen::BoxStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::GrpcApi;
+use super::spans::describe;
 
 #[tonic::async_trait]
 impl Dapr for GrpcApi {
@@ -14,10 +15,12 @@ impl Dapr for GrpcApi {
         &self,
         request: Request<pb::InvokeServiceRequest>,
     ) -> Result<Response<InvokeResponse>, Status> {
+        describe(&request, "InvokeService");
         self.call_app(request).await
     }
 
     async fn get_state(&self, request: Request<pb::GetStateRequest>) -> Result<Response<pb::GetStateResponse>, Status> {
+        describe(&request, "GetState");
         self.read_state(request.into_inner()).await.map(Response::new)
     }
 
@@ -29,10 +32,12 @@ impl Dapr for GrpcApi {
     }
 
     async fn save_state(&self, request: Request<pb::SaveStateRequest>) -> Result<Response<()>, Status> {
+        describe(&request, "SaveState");
         self.write_states(request.into_inner()).await.map(Response::new)
     }
 
     async fn delete_state(&self, request: Request<pb::DeleteStateRequest>) -> Result<Response<()>, Status> {
+        describe(&request, "DeleteState");
         self.remove_state(request.into_inner()).await.map(Response::new)
     }
 
@@ -47,7 +52,15 @@ impl Dapr for GrpcApi {
         self.transact(request.into_inner()).await.map(Response::new)
     }
 
+    async fn query_state_alpha1(
+        &self,
+        request: Request<pb::QueryStateRequest>,
+    ) -> Result<Response<pb::QueryStateResponse>, Status> {
+        Err(self.query_refused(&request.into_inner().store_name))
+    }
+
     async fn publish_event(&self, request: Request<pb::PublishEventRequest>) -> Result<Response<()>, Status> {
+        describe(&request, "PublishEvent");
         self.publish(request).await.map(Response::new)
     }
 
@@ -55,6 +68,7 @@ impl Dapr for GrpcApi {
         &self,
         request: Request<pb::BulkPublishRequest>,
     ) -> Result<Response<pb::BulkPublishResponse>, Status> {
+        describe(&request, "BulkPublishEvent");
         self.bulk_publish(request).await.map(Response::new)
     }
 
@@ -62,6 +76,7 @@ impl Dapr for GrpcApi {
         &self,
         request: Request<pb::BulkPublishRequest>,
     ) -> Result<Response<pb::BulkPublishResponse>, Status> {
+        describe(&request, "BulkPublishEventAlpha1");
         self.bulk_publish(request).await.map(Response::new)
     }
 
@@ -76,6 +91,7 @@ impl Dapr for GrpcApi {
         &self,
         request: Request<pb::GetSecretRequest>,
     ) -> Result<Response<pb::GetSecretResponse>, Status> {
+        describe(&request, "GetSecret");
         self.read_secret(request.into_inner()).await.map(Response::new)
     }
 

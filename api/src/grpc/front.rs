@@ -13,12 +13,18 @@ use pillion_invocation::Invoker;
 use pillion_proto::durabletask::task_hub_sidecar_service_server::{TaskHubSidecarService, TaskHubSidecarServiceServer};
 use pillion_proto::runtime::v1::dapr_server::DaprServer;
 use pillion_runtime::message::DAPR_API_TOKEN;
+use pillion_telemetry::metrics::Metrics;
+use pillion_telemetry::trace::Tracer;
 use tokio_util::task::TaskTracker;
 use tonic::Status;
 use tonic::body::Body;
+use tonic::codec::CompressionEncoding;
 use tower_service::Service;
 
 use super::invoke::HTTP_STATUS;
+use super::observe::observe;
+use super::reword::{check_path, reword};
+use super::spans::CallTrace;
 use super::{ApiRules, GrpcApi, status};
 use crate::token::is_same;
 
@@ -31,6 +37,12 @@ pub struct FrontOptions {
     pub rules: ApiRules,
     /// `--max-body-size` in bytes, the limit of one message in either direction; 0 = no limit.
     pub max_body_bytes: usize,
+    /// `--read-buffer-size` in bytes.
+    pub read_buffer_bytes: usize,
+    /// Counts calls and errors.
+    pub metrics: Metrics,
+    /// Starts spans and decides about trace contexts.
+    pub tracer: Tracer,
     /// Where to log.
     pub log: Logger,
 }
@@ -41,6 +53,7 @@ pub struct GrpcFront {
     dapr: DaprServer<GrpcApi>,
     task_hub: TaskHubSidecarServiceServer<NoWorkflows>,
     pub(super) invoker: Arc<Invoker>,
+    app_id: Arc<str>,
     options: Arc<FrontOptions>,
     pub(super) tasks: TaskTracker,
 }
@@ -56,13 +69,23 @@ impl GrpcFront {
         let limit = if options.max_body_bytes == 0 { usize::MAX } else { options.max_body_bytes };
         Self {
             invoker: api.invoker.clone(),
-            dapr: DaprServer::new(api).max_decoding_message_size(limit).max_encoding_message_size(limit),
+            app_id: api.info.app_id().into(),
+            dapr: DaprServer::new(api)
+                .max_decoding_message_size(limit)
+                .max_encoding_message_size(limit)
+                .accept_compressed(CompressionEncoding::Gzip),
             task_hub: TaskHubSidecarServiceServer::new(NoWorkflows)
                 .max_decoding_message_size(limit)
-                .max_encoding_message_size(limit),
+                .max_encoding_message_size(limit)
+                .accept_compressed(CompressionEncoding::Gzip),
             options: Arc::new(options),
             tasks: TaskTracker::new(),
         }
+    }
+
+    /// Longest head of a request. *Source:* the original takes its read buffer in KiB for one in bytes.
+    pub(super) fn header_bytes_max(&self) -> u32 {
+        u32::try_from(self.options.read_buffer_bytes.saturating_mul(1024)).unwrap_or(u32::MAX)
     }
 
     pub(super) fn log(&self) -> &Logger {
@@ -75,18 +98,39 @@ impl GrpcFront {
         B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
         B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
+        if let Err(refusal) = check_path(request.uri().path()) {
+            return Ok(refusal.into_http());
+        }
         if !self.options.rules.allow(request.uri().path()) {
             return Ok(status::not_available().into_http());
         }
         if let Err(refusal) = self.check_token(request.headers_mut()) {
             return Ok(refusal.into_http());
         }
-        let service = request.uri().path().trim_start_matches('/').split('/').next().unwrap_or_default();
-        match service {
-            "dapr.proto.runtime.v1.Dapr" => self.dapr.call(request.map(Body::new)).await.map(with_head),
-            "TaskHubSidecarService" => self.task_hub.call(request.map(Body::new)).await,
+        let trace = match CallTrace::start(&self.options.tracer, &self.app_id, &mut request) {
+            Ok(trace) => trace,
+            Err(refusal) => return Ok(refusal.into_http()),
+        };
+        let (observed, request) = observe(&self.options.metrics, request);
+        let uri = request.uri().clone();
+        let service = uri.path().trim_start_matches('/').split('/').next().unwrap_or_default();
+        let response = match service {
+            "dapr.proto.runtime.v1.Dapr" => {
+                let answer = self.dapr.call(request.map(Body::new)).await;
+                answer.map(|response| with_head(reword(too_large_as_expected(response), &uri)))
+            }
+            "TaskHubSidecarService" => {
+                self.task_hub.call(request.map(Body::new)).await.map(|response| reword(response, &uri))
+            }
             _ => Ok(foreign(&self.invoker, request.map(Body::new)).await),
-        }
+        };
+        response.map(|response| {
+            let response = trace.finish(response);
+            match observed {
+                Some(observed) => observed.finish(response),
+                None => response,
+            }
+        })
     }
 
     /// Removes the token, so that it is not passed on.
@@ -108,6 +152,15 @@ impl GrpcFront {
 async fn foreign(invoker: &Invoker, request: Request<Body>) -> Response<Body> {
     // On the heap: with policies and connections in it the future is large, and most calls are not of this kind.
     Box::pin(invoker.proxy(request)).await
+}
+
+/// A message over the limit is refused by the server before any code of ours sees it; clients know the refusal by the
+/// code and the text of the original's.
+fn too_large_as_expected(response: Response<Body>) -> Response<Body> {
+    if !response.headers().contains_key(Status::GRPC_STATUS) {
+        return response;
+    }
+    status::too_large(response.headers()).map_or(response, Status::into_http)
 }
 
 /// An error of `InvokeService` tells the app's HTTP status in its head, where the original has it too; an answer that is

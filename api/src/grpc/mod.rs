@@ -4,14 +4,18 @@
 //! and a [`GrpcFront`] and hands over listeners. Invariant: [`status`] is the only place where an
 //! [`ApiError`](pillion_core::error::ApiError) becomes a gRPC status.
 
+mod activity;
 mod dapr;
 mod front;
 mod invoke;
 mod metadata;
+mod observe;
 mod publish;
+mod reword;
 mod rules;
 mod secrets;
 mod serve;
+mod spans;
 mod state;
 pub mod status;
 mod subscribe;

@@ -3,10 +3,14 @@
 use std::collections::BTreeMap;
 
 use pillion_building_blocks::pubsub::{BulkEntry, PublishCall, TraceContext, is_raw};
+use pillion_core::error::{ApiError, table};
 use pillion_proto::runtime::v1 as pb;
 use tonic::{Request, Status};
 
 use super::{GrpcApi, status};
+
+/// Name of the span of each entry of a bulk publish. *Source:* spec metrics.md §5.3.
+const BULK_PUBLISH: &str = "/dapr.proto.runtime.v1.Dapr/BulkPublishEvent";
 
 impl GrpcApi {
     pub(super) async fn publish(&self, request: Request<pb::PublishEventRequest>) -> Result<(), Status> {
@@ -18,12 +22,15 @@ impl GrpcApi {
             metadata.insert("traceid".to_owned(), trace_parent.clone().unwrap_or_default());
             metadata.insert("tracestate".to_owned(), trace_state.clone().unwrap_or_default());
         }
-        let call =
-            PublishCall { pubsub_name: event.pubsub_name, topic: event.topic, metadata, trace_parent, trace_state };
-        self.pubsub
-            .publish(call, event.data, &event.data_content_type)
-            .await
-            .map_err(|error| status::from_api_error(&error))
+        let call = PublishCall {
+            pubsub_name: event.pubsub_name,
+            topic: event.topic,
+            metadata,
+            trace_parent,
+            trace_state,
+            span_name: String::new(),
+        };
+        self.pubsub.publish(call, event.data, &event.data_content_type).await.map_err(refuse)
     }
 
     /// Any failed entry fails the call; gRPC callers cannot see which.
@@ -46,10 +53,20 @@ impl GrpcApi {
             metadata: bulk.metadata.into_iter().collect(),
             trace_parent,
             trace_state,
+            span_name: BULK_PUBLISH.to_owned(),
         };
-        self.pubsub.bulk_publish(call, entries).await.map_err(|failed| status::from_api_error(&failed.error))?;
+        self.pubsub.bulk_publish(call, entries).await.map_err(|failed| refuse(failed.error))?;
         Ok(pb::BulkPublishResponse::default())
     }
+}
+
+/// The error of an unknown component has no metadata over gRPC.
+fn refuse(mut error: ApiError) -> Status {
+    if error.spec == &table::PUBSUB_NOT_FOUND {
+        error.details.clear();
+        error = error.info(&[]);
+    }
+    status::from_api_error(&error)
 }
 
 /// The caller's trace, `traceparent` and `tracestate`; the binary form counts before the text.

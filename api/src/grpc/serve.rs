@@ -9,12 +9,13 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use super::GrpcFront;
+use super::activity::Activity;
 use crate::accept::{Listener, accept};
 
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
-/// The original's limit with its default `--read-buffer-size`.
-const HEADER_BYTES_MAX: u32 = 4 << 20;
+/// A connection without calls for this long is closed.
+const IDLE_LIMIT: Duration = Duration::from_secs(180);
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
 
@@ -30,7 +31,7 @@ impl GrpcFront {
     }
 
     async fn accept<L: Listener>(self, listener: L, cancel: CancellationToken) {
-        let connection = |stream| self.clone().serve_connection(stream, cancel.clone());
+        let connection = |stream, _| self.clone().serve_connection(stream, cancel.clone());
         accept(listener, "gRPC", &self.tasks, self.log(), &cancel, connection).await;
     }
 
@@ -40,20 +41,27 @@ impl GrpcFront {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let log = self.log().clone();
-        let service = hyper::service::service_fn(move |request| self.clone().answer(request));
+        let header_bytes_max = self.header_bytes_max();
+        let activity = Activity::new();
+        let calls = activity.clone();
+        let service = hyper::service::service_fn(move |request| {
+            let (call, answer) = (calls.begin(), self.clone().answer(request));
+            async move { answer.await.map(|response| response.map(|body| call.follow(body))) }
+        });
         let connection = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .keep_alive_interval(PING_INTERVAL)
             .keep_alive_timeout(PING_TIMEOUT)
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .max_header_list_size(HEADER_BYTES_MAX)
+            .max_header_list_size(header_bytes_max)
+            .auto_date_header(false) // no gRPC server sends one
             .max_concurrent_streams(None) // as in the original; hyper's own limit is 200
             .serve_connection(TokioIo::new(stream), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
-            () = cancel.cancelled() => {
+            () = async { tokio::select! { () = cancel.cancelled() => {} () = activity.idle(IDLE_LIMIT) => {} } } => {
                 connection.as_mut().graceful_shutdown();
                 connection.await
             }

@@ -1,8 +1,8 @@
 //! State over gRPC: values are opaque bytes, and errors carry an `ErrorInfo` where HTTP has none.
 
-use pillion_building_blocks::state::{DeleteItem, Operation, SetItem, operation_not_supported};
+use pillion_building_blocks::state::{DeleteItem, Operation, SetItem, check_key, operation_not_supported};
 use pillion_contract::{Concurrency, Consistency};
-use pillion_core::error::{ApiError, ErrorDetail, GrpcCode, table};
+use pillion_core::error::{ApiError, ErrorDetail, table};
 use pillion_proto::common::v1::state_options::{StateConcurrency, StateConsistency};
 use pillion_proto::common::v1::{Etag, StateItem, StateOptions};
 use pillion_proto::runtime::v1 as pb;
@@ -52,9 +52,7 @@ impl GrpcApi {
         let mut items = Vec::with_capacity(request.states.len());
         for state in request.states {
             if state.key.is_empty() {
-                let error = ApiError::new(&table::STATE_SAVE, "state key cannot be empty")
-                    .with_status(400, GrpcCode::InvalidArgument);
-                return Err(refuse(error));
+                return Err(refuse(ApiError::of(&table::STATE_KEY_EMPTY, &[])));
             }
             items.push(checked_json(set_item(state))?);
         }
@@ -83,6 +81,7 @@ impl GrpcApi {
         let mut operations = Vec::with_capacity(request.operations.len());
         for operation in request.operations {
             let item = operation.request.unwrap_or_default();
+            check_key(&request.store_name, &item.key).map_err(refuse)?;
             operations.push(match operation.operation_type.as_str() {
                 "upsert" => Operation::Upsert(set_item(item)),
                 "delete" => Operation::Delete(delete_item(item)),
@@ -91,6 +90,10 @@ impl GrpcApi {
         }
         let metadata = request.metadata.into_iter().collect();
         self.state.transact(&request.store_name, operations, metadata).await.map_err(refuse)
+    }
+
+    pub(super) fn query_refused(&self, store: &str) -> Status {
+        refuse(self.state.query_refused(store))
     }
 }
 
@@ -150,12 +153,8 @@ fn consistency(number: i32) -> Consistency {
     }
 }
 
-/// A state error in its gRPC form. *Source:* spec errors.md §2 and State: gRPC does not show the app id, does not nest,
-/// names the code of what HTTP calls a legacy error, and passes a failed bulk read on as it is.
+/// A state error in its gRPC form. *Source:* spec errors.md State: gRPC does not show the app id and does not nest.
 fn refuse(mut error: ApiError) -> Status {
-    if error.spec.code == table::STATE_BULK_GET.code {
-        return Status::unknown(error.message);
-    }
     if let Some(plain) = error.message.strip_prefix(NESTED) {
         error.message = plain.to_owned();
     }
@@ -175,9 +174,6 @@ fn refuse(mut error: ApiError) -> Status {
             }
             _ => {}
         }
-    }
-    if error.details.is_empty() {
-        error = error.info(&[]);
     }
     status::from_api_error(&error)
 }

@@ -5,12 +5,14 @@
 
 use std::collections::HashMap;
 
-use http::StatusCode;
-use pillion_core::error::{ApiError, ErrorDetail, GrpcCode};
+use http::{HeaderMap, StatusCode};
+use pillion_core::error::{ApiError, ErrorDetail, GrpcCode, Shape};
 use pillion_proto::google::protobuf::Any;
 use pillion_proto::google::rpc::{self, bad_request, help};
 use prost::Message as _;
 use tonic::{Code, Status};
+
+use crate::error_labels::ErrorLabels;
 
 /// `ErrorInfo.domain` of every error made here.
 const ERROR_DOMAIN: &str = "dapr.io";
@@ -18,9 +20,24 @@ const ERROR_DOMAIN: &str = "dapr.io";
 /// Longest `http.error_message`, in bytes.
 const ERROR_MESSAGE_BYTES_MAX: usize = 63;
 
-/// The status of a block's error. Errors without details have no `grpc-status-details-bin`.
+/// The status of a block's error. What HTTP calls a legacy error has no `grpc-status-details-bin`, unless its row is
+/// [`Shape::Basic`].
 pub fn from_api_error(error: &ApiError) -> Status {
-    let details = error.details.iter().map(detail).collect();
+    let mut status = status_of(error);
+    ErrorLabels::mark_status(&mut status, error);
+    status
+}
+
+fn status_of(error: &ApiError) -> Status {
+    if let Some(chosen) = &error.component {
+        let info =
+            rpc::ErrorInfo { reason: chosen.reason.clone(), domain: chosen.domain.clone(), ..Default::default() };
+        return from_parts(error.grpc as i32, &chosen.message, vec![Any::from_message(&info)]);
+    }
+    let mut details: Vec<Any> = error.details.iter().map(detail).collect();
+    if error.spec.shape == Shape::Basic && details.is_empty() {
+        details.push(detail(&ErrorDetail::ErrorInfo { reason: error.spec.code.to_owned(), metadata: None }));
+    }
     from_parts(error.grpc as i32, &error.message, details)
 }
 
@@ -48,6 +65,15 @@ pub fn unauthorized(why: &str) -> Status {
 /// A call that the allow and deny lists of the API keep from this caller.
 pub fn not_available() -> Status {
     from_http(501, "requested endpoint is not available").unwrap_or_else(|| Status::unimplemented("Not Implemented"))
+}
+
+/// The refusal of a message over the limit as the original words it, when the head of an answer is such a refusal.
+pub(super) fn too_large(headers: &HeaderMap) -> Option<Status> {
+    let refused = Status::from_header_map(headers).filter(|status| status.code() == Code::OutOfRange)?;
+    let sizes = refused.message().strip_prefix("Error, decoded message length too large: found ")?;
+    let (found, rest) = sizes.split_once(" bytes, the limit is: ")?;
+    let limit = rest.strip_suffix(" bytes")?;
+    Some(Status::resource_exhausted(format!("grpc: received message larger than max ({found} vs. {limit})")))
 }
 
 /// The status of a number, a message and details as they came from a peer or an app.

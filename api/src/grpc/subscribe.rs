@@ -33,7 +33,7 @@ impl GrpcApi {
         };
         let initial = initial_request(first)?;
         if !self.pubsub.contains(&initial.pubsub_name) {
-            let error = ApiError::new(&table::PUBSUB_NOT_FOUND, format!("pubsub {} is not found", initial.pubsub_name));
+            let error = ApiError::of(&table::PUBSUB_NOT_FOUND, &[&initial.pubsub_name]);
             return Err(status::from_api_error(&error.info(&[])));
         }
         let metadata = initial.metadata.into_iter().collect();

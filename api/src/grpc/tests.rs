@@ -205,6 +205,9 @@ async fn fixture(api_token: Option<&str>, rules: ApiRules) -> Fixture {
         api_token: api_token.map(|token| Secret::new(token.to_owned())),
         rules,
         max_body_bytes: 1 << 20,
+        read_buffer_bytes: 4096,
+        metrics: pillion_telemetry::metrics::Metrics::off(),
+        tracer: pillion_telemetry::trace::Tracer::default(),
         log: Logger::silent(),
     };
     let front = GrpcFront::new(api, options);
@@ -621,7 +624,47 @@ async fn a_message_over_the_limit_is_refused() {
     let big = StateItem { key: "k".into(), value: Bytes::from(vec![0; (1 << 20) + 1]), ..Default::default() };
     let status =
         client.save_state(pb::SaveStateRequest { store_name: "store".into(), states: vec![big] }).await.unwrap_err();
-    assert_eq!(status.code(), Code::OutOfRange);
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    assert!(status.message().starts_with("grpc: received message larger than max ("), "{status}");
+}
+
+#[tokio::test]
+async fn a_compressed_message_is_read() {
+    let fixture = fixture(None, ApiRules::default()).await;
+    let mut client = fixture.client().send_compressed(tonic::codec::CompressionEncoding::Gzip);
+    let item = StateItem { key: "k".into(), value: Bytes::from(vec![b'7'; 1000]), ..Default::default() };
+    client.save_state(pb::SaveStateRequest { store_name: "store".into(), states: vec![item] }).await.unwrap();
+    // What is small on the wire only is over the limit all the same.
+    let bomb = StateItem { key: "k".into(), value: Bytes::from(vec![b'7'; 3 << 20]), ..Default::default() };
+    let status =
+        client.save_state(pb::SaveStateRequest { store_name: "store".into(), states: vec![bomb] }).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+}
+
+#[tokio::test]
+async fn methods_that_do_not_exist_are_named() {
+    let fixture = fixture(None, ApiRules::default()).await;
+    for (path, text) in [
+        ("/dapr.proto.runtime.v1.Dapr/Nothing", "unknown method Nothing for service dapr.proto.runtime.v1.Dapr"),
+        ("/TaskHubSidecarService/Nothing", "unknown method Nothing for service TaskHubSidecarService"),
+        ("/abc", "malformed method name: \"/abc\""),
+    ] {
+        let mut client = tonic::client::Grpc::new(fixture.channel.clone());
+        client.ready().await.unwrap();
+        let codec = tonic_prost::ProstCodec::<pb::GetMetadataRequest, pb::GetMetadataResponse>::default();
+        let request = tonic::Request::new(pb::GetMetadataRequest {});
+        let status = client.unary(request, http::uri::PathAndQuery::from_static(path), codec).await.unwrap_err();
+        assert_eq!((status.code(), status.message()), (Code::Unimplemented, text));
+        assert!(!status.metadata().contains_key("date"), "{status:?}");
+    }
+}
+
+#[tokio::test]
+async fn heads_up_to_the_read_buffer_in_kib_are_taken() {
+    let fixture = fixture(None, ApiRules::default()).await;
+    let mut request = tonic::Request::new(pb::GetMetadataRequest {});
+    request.metadata_mut().insert("x-long", "a".repeat(1 << 20).parse().unwrap());
+    fixture.client().get_metadata(request).await.unwrap();
 }
 
 #[tokio::test]

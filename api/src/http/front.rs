@@ -1,9 +1,10 @@
 //! From an HTTP request to the endpoint it names.
 //!
-//! Order as in the original (spec http_api.md §1 "Middleware order"): path cleaning, cross-origin answers, token, API log,
-//! route. The public port has the health and metadata routes alone, and none of the layers before them.
+//! Order as in the original (spec http_api.md §1 "Middleware order"): path cleaning, cross-origin answers, token, the user's
+//! middleware, API log, route. The public port has the health and metadata routes alone, and none of the layers before them.
 
 use std::borrow::Cow;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -17,6 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use super::cors::Cors;
 use super::endpoints::{Call, Endpoint};
+use super::observe::Observed;
 use super::respond::HttpResponse;
 use super::{HttpApi, HttpOptions, path, respond};
 use crate::token::is_same;
@@ -42,6 +44,8 @@ pub(super) struct Incall {
     pub(super) uri: Uri,
     pub(super) headers: HeaderMap,
     pub(super) body: Body,
+    /// Address of the caller, when the listener tells it.
+    pub(super) peer: Option<SocketAddr>,
 }
 
 impl HttpFront {
@@ -70,10 +74,24 @@ impl HttpFront {
     }
 
     /// Answers one request.
-    pub(super) async fn answer(&self, request: Request<Body>) -> HttpResponse {
+    pub(super) async fn answer(&self, request: Request<Body>, peer: Option<SocketAddr>) -> HttpResponse {
+        if !path::has_valid_escapes(request.uri().path()) {
+            return respond::bad_request();
+        }
         let (parts, body) = request.into_parts();
-        let call = Incall { verb: parts.method, uri: parts.uri, headers: parts.headers, body };
-        if self.public { self.shared.public(call).await } else { self.shared.checked(call).await }
+        let call = Incall { verb: parts.method, uri: parts.uri, headers: parts.headers, body, peer };
+        let observed = self.shared.options.metrics.is_on().then(|| Observed::begin(&call));
+        let response = if self.public {
+            self.shared.public(call).await
+        } else if self.shared.is_traced(&call) {
+            Box::pin(self.shared.traced(call)).await
+        } else {
+            self.shared.checked(call).await
+        };
+        match observed {
+            Some(observed) => observed.end(&self.shared.options.metrics, response),
+            None => response,
+        }
     }
 }
 
@@ -94,7 +112,7 @@ impl Shared {
     }
 
     /// Cross-origin answers come before the token, so that a browser's question needs none.
-    async fn checked(&self, mut call: Incall) -> HttpResponse {
+    pub(super) async fn checked(&self, mut call: Incall) -> HttpResponse {
         let Some(cors) = &self.cors else { return self.authorised(call).await };
         if Cors::is_preflight(&call.verb, &call.headers) {
             let mut response = respond::empty(200);
@@ -117,7 +135,16 @@ impl Shared {
                 return respond::text(401, "invalid api token\n");
             }
         }
-        if self.options.api_logging { self.logged(call).await } else { self.route(call).await.1 }
+        if self.options.pipeline.is_empty() {
+            return self.inside(call).await;
+        }
+        // Boxed, so that requests without middleware do not carry its size.
+        Box::pin(self.through_pipeline(call)).await
+    }
+
+    /// What the user's middleware stands around.
+    pub(super) async fn inside(&self, call: Incall) -> HttpResponse {
+        if self.options.api_logging { Box::pin(self.logged(call)).await } else { self.route(call).await.1 }
     }
 
     async fn logged(&self, call: Incall) -> HttpResponse {
@@ -172,7 +199,7 @@ impl Shared {
             Call::SaveState => self.save_state(&first, call).await,
             Call::GetBulkState => self.get_bulk_state(&first, call).await,
             Call::TransactState => self.transact_state(&first, call).await,
-            Call::QueryState => Err(self.api.state.query_refused(&first)),
+            Call::QueryState => self.query_state(&first, call).await,
             Call::Publish => self.publish(first.into_owned(), second.into_owned(), call).await,
             Call::BulkPublish => return self.bulk_publish(first.into_owned(), second.into_owned(), call).await,
             Call::GetSecret => self.get_secret(&first, &second, &call).await,

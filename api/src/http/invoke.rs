@@ -22,15 +22,12 @@ impl Shared {
     pub(super) async fn invoke(&self, mut call: Incall) -> HttpResponse {
         let path = path::decode_path(call.uri.path());
         let Some((target, method)) = find_target(&path, &mut call.headers) else {
-            return respond::error(&no_target());
+            return respond::error(&ApiError::of(&table::DIRECT_INVOKE_NO_APP_ID, &[]));
         };
         let limit = self.options.max_body_bytes;
         if limit > 0 && call.body.known_length().is_some_and(|length| length > limit as u64) {
-            let message = format!(
-                "failed to invoke, id: {target}, err: {}, the limit is {limit} bytes (--max-body-size)",
-                CollectError::TooLarge
-            );
-            return respond::error(&ApiError::new(&table::DIRECT_INVOKE, message));
+            let problem = format_args!("{}, the limit is {limit} bytes (--max-body-size)", CollectError::TooLarge);
+            return respond::error(&ApiError::of(&table::DIRECT_INVOKE, &[&target, &problem]));
         }
         let events = wants_events(&call.headers);
         let request = InvokeRequest {
@@ -53,15 +50,8 @@ impl Shared {
     }
 }
 
-fn no_target() -> ApiError {
-    ApiError::new(
-        &table::DIRECT_INVOKE_NO_APP_ID,
-        "failed getting app id either from the URL path or the header dapr-app-id",
-    )
-}
-
 /// The target and the method of a decoded path. The header is taken out, as it ends here.
-fn find_target(path: &str, headers: &mut HeaderMap) -> Option<(String, String)> {
+pub(super) fn find_target(path: &str, headers: &mut HeaderMap) -> Option<(String, String)> {
     let method = |path: &str| pillion_runtime::message::clean_path(path);
     if let Some(id) = headers.get(DAPR_APP_ID).and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty()) {
         let found = (id.to_owned(), method(path));

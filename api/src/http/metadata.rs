@@ -18,11 +18,11 @@ impl Shared {
     pub(super) fn health(&self, call: &Incall) -> Answer {
         let unready = self.api.info.unready();
         if !unready.is_empty() {
-            return Err(ApiError::new(&table::HEALTH_NOT_READY, format!("dapr is not ready: [{}]", unready.join(" "))));
+            return Err(ApiError::of(&table::HEALTH_NOT_READY, &[&format_args!("[{}]", unready.join(" "))]));
         }
         let asked = call.uri.query().and_then(|query| path::query_pairs(query).find(|(key, _)| key == "appid"));
         if asked.is_some_and(|(_, id)| id != self.api.info.app_id()) {
-            return Err(ApiError::new(&table::HEALTH_APPID_NOT_MATCH, "dapr app-id does not match"));
+            return Err(ApiError::of(&table::HEALTH_APPID_NOT_MATCH, &[]));
         }
         Ok(respond::no_content())
     }
@@ -31,7 +31,7 @@ impl Shared {
         if self.api.info.outbound_ready() {
             return Ok(respond::no_content());
         }
-        Err(ApiError::new(&table::OUTBOUND_HEALTH_NOT_READY, "dapr outbound is not ready"))
+        Err(ApiError::of(&table::OUTBOUND_HEALTH_NOT_READY, &[]))
     }
 
     pub(super) fn get_metadata(&self) -> HttpResponse {
@@ -39,9 +39,7 @@ impl Shared {
     }
 
     pub(super) async fn set_metadata(&self, key: Cow<'_, str>, call: Incall) -> Answer {
-        let value = self.whole(call.body).await;
-        let value =
-            value.map_err(|error| ApiError::new(&table::BODY_READ, format!("failed to read request body: {error}")))?;
+        let value = self.whole(call.body).await.map_err(|error| ApiError::of(&table::BODY_READ, &[&error]))?;
         self.api.info.set_attribute(key.into_owned(), String::from_utf8_lossy(&value).into_owned());
         Ok(respond::no_content())
     }

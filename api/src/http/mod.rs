@@ -9,11 +9,14 @@ mod endpoints;
 mod front;
 mod invoke;
 mod metadata;
+mod observe;
 mod path;
+mod pipeline;
 mod publish;
-mod respond;
+pub(crate) mod respond;
 mod secrets;
 mod serve;
+mod spans;
 mod state;
 
 use std::sync::Arc;
@@ -21,9 +24,12 @@ use std::sync::Arc;
 use pillion_building_blocks::pubsub::PubSubs;
 use pillion_building_blocks::secrets::SecretStores;
 use pillion_building_blocks::state::StateStores;
+use pillion_contract::HttpPipeline;
 use pillion_core::log::Logger;
 use pillion_core::secret::Secret;
 use pillion_invocation::Invoker;
+use pillion_telemetry::metrics::Metrics;
+use pillion_telemetry::trace::Tracer;
 
 use crate::runtime_info::RuntimeInfo;
 
@@ -64,6 +70,12 @@ pub struct HttpOptions {
     pub obfuscate_urls: bool,
     /// Whether health checks are left out of the log.
     pub omit_health_checks: bool,
+    /// `spec.httpPipeline` of the Configuration.
+    pub pipeline: HttpPipeline,
+    /// Counts calls and errors.
+    pub metrics: Metrics,
+    /// Starts spans and decides about trace contexts.
+    pub tracer: Tracer,
     /// Where to log.
     pub log: Logger,
 }

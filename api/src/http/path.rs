@@ -15,6 +15,14 @@ pub(crate) fn clean(path: &str) -> Cow<'_, str> {
     Cow::Owned(format!("/{}", pillion_runtime::message::clean_path(path)))
 }
 
+/// Whether every `%` of a path begins an escape; a request with another path is refused before anything looks at it.
+pub(crate) fn has_valid_escapes(path: &str) -> bool {
+    path.split('%').skip(1).all(|rest| {
+        let digits = rest.as_bytes().get(..2).unwrap_or_default();
+        digits.len() == 2 && digits.iter().all(u8::is_ascii_hexdigit)
+    })
+}
+
 /// Unescapes a route parameter as a query value: `+` is a blank, `%XX` a byte.
 ///
 /// # Errors
@@ -57,9 +65,9 @@ pub(crate) fn decode_path(path: &str) -> Cow<'_, str> {
     }
 }
 
-/// The `metadata.*` pairs of a query string, first value first, and the plain value of other keys on request.
+/// The pairs of a query string; those with a bad escape or a semicolon are left out, as in the original.
 pub(crate) fn query_pairs(query: &str) -> impl Iterator<Item = (String, String)> + '_ {
-    query.split('&').filter(|pair| !pair.is_empty()).filter_map(|pair| {
+    query.split('&').filter(|pair| !pair.is_empty() && !pair.contains(';')).filter_map(|pair| {
         let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
         Some((unescape_parameter(key).ok()?, unescape_parameter(value).ok()?))
     })
@@ -103,6 +111,22 @@ mod tests {
         for bad in ["%", "%2", "%zz", "%+1"] {
             assert!(unescape_parameter(bad).unwrap_err().contains("failed to unescape request parameter"), "{bad}");
         }
+    }
+
+    #[test]
+    fn escapes_are_two_digits() {
+        for path in ["", "/a", "/%41", "/a%2f%25", "/%2525"] {
+            assert!(has_valid_escapes(path), "{path}");
+        }
+        for path in ["/%", "/%4", "/%zz", "/%4%31", "/%+1", "/%é"] {
+            assert!(!has_valid_escapes(path), "{path}");
+        }
+    }
+
+    #[test]
+    fn pairs_that_are_none_are_left_out() {
+        let pairs: Vec<_> = query_pairs("a=1&b=%zz&c=1;d=2&&e").collect();
+        assert_eq!(pairs, [("a".to_owned(), "1".to_owned()), ("e".to_owned(), String::new())]);
     }
 
     #[test]

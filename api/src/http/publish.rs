@@ -37,9 +37,11 @@ impl Shared {
     }
 
     async fn try_bulk_publish(&self, pubsub_name: String, topic: String, call: Incall) -> Result<(), BulkPublishError> {
-        let to = publish_call(pubsub_name, topic, &call);
+        let mut to = publish_call(pubsub_name, topic, &call);
+        to.span_name = path::decode_path(call.uri.path()).into_owned();
         // Component, topic and metadata are complained of before the events.
         self.api.pubsub.check(&to)?;
+        self.api.pubsub.check_metadata(&to)?;
         let read = self.whole(call.body).await;
         let body = read.map_err(|error| self.api.pubsub.entries_not_read(&to, &error.to_string()))?;
         let entries = self.api.pubsub.read_bulk_entries(&to, &body)?;
@@ -54,6 +56,7 @@ fn publish_call(pubsub_name: String, topic: String, call: &Incall) -> PublishCal
         metadata: path::query_metadata(call.uri.query().unwrap_or_default()),
         trace_parent: header(&call.headers, "traceparent"),
         trace_state: header(&call.headers, "tracestate"),
+        span_name: String::new(),
     }
 }
 

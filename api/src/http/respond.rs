@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use http::header::CONTENT_TYPE;
+use http::header::{CONNECTION, CONTENT_TYPE};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
-use pillion_core::error::{ApiError, ErrorDetail, table};
+use pillion_core::error::{ApiError, ErrorDetail, Shape, table};
 use pillion_runtime::body::Body;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+
+use crate::error_labels::ErrorLabels;
 
 /// A response of the front.
 pub(crate) type HttpResponse = Response<Body>;
@@ -28,9 +30,7 @@ pub(crate) fn json_bytes(code: u16, body: impl Into<Body>) -> HttpResponse {
 pub(crate) fn json(value: &impl Serialize) -> HttpResponse {
     match serde_json::to_vec(value) {
         Ok(bytes) => json_bytes(200, Body::full(bytes)),
-        Err(problem) => {
-            error(&ApiError::new(&table::INTERNAL, format!("failed to encode response as JSON: {problem}")))
-        }
+        Err(problem) => error(&ApiError::of(&table::INTERNAL, &[&problem])),
     }
 }
 
@@ -47,15 +47,24 @@ pub(crate) fn text(code: u16, message: &str) -> HttpResponse {
     response
 }
 
+/// The answer to what is no request, as the original's server gives it.
+pub(crate) fn bad_request() -> HttpResponse {
+    let mut response = text(400, "400 Bad Request");
+    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    response
+}
+
 /// An error as the body of spec errors.md §1.
 pub(crate) fn error(error: &ApiError) -> HttpResponse {
     let mut body = Map::new();
     body.insert("errorCode".into(), error.spec.code.into());
     body.insert("message".into(), error.message.as_str().into());
-    if !error.details.is_empty() && !error.spec.reason.is_empty() {
+    if matches!(error.spec.shape, Shape::Rich(_)) && !error.details.is_empty() {
         body.insert("details".into(), error.details.iter().map(detail).collect());
     }
-    json_bytes(error.http, Body::full(Value::Object(body).to_string()))
+    let mut response = json_bytes(error.http, Body::full(Value::Object(body).to_string()));
+    ErrorLabels::mark(response.extensions_mut(), error);
+    response
 }
 
 /// Adds `metadata.<key>` headers; pairs that are no header are left out.
@@ -85,18 +94,20 @@ fn detail(detail: &ErrorDetail) -> Value {
             "owner": owner, "description": description,
         }),
         ErrorDetail::BadRequest(violations) => {
-            let violations: Vec<Value> = violations
-                .iter()
-                .map(|(field, description)| json!({"field": field, "description": description}))
-                .collect();
+            let violations: Vec<Value> = violations.iter().map(|pair| filled("field", "description", pair)).collect();
             json!({"@type": format!("{PREFIX}BadRequest"), "field_violations": violations})
         }
         ErrorDetail::Help(links) => {
-            let links: Vec<Value> =
-                links.iter().map(|(description, url)| json!({"description": description, "url": url})).collect();
+            let links: Vec<Value> = links.iter().map(|pair| filled("description", "url", pair)).collect();
             json!({"@type": format!("{PREFIX}Help"), "links": links})
         }
     }
+}
+
+/// An object of two texts without those that are empty.
+fn filled(first: &str, second: &str, pair: &(String, String)) -> Value {
+    let pairs = [(first, &pair.0), (second, &pair.1)].into_iter().filter(|(_, text)| !text.is_empty());
+    pairs.map(|(key, text)| (key.to_owned(), Value::from(text.as_str()))).collect::<Map<_, _>>().into()
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! answer, so that an idle kept-alive connection of an SDK would be closed under its user.
 
 use std::convert::Infallible;
+use std::net::SocketAddr;
 
 use http::Request;
 use hyper::body::Incoming;
@@ -41,20 +42,20 @@ impl HttpFront {
     }
 
     async fn accept<L: Listener>(self, listener: L, cancel: CancellationToken) {
-        let connection = |stream| self.clone().serve_connection(stream, cancel.clone());
+        let connection = |stream, peer| self.clone().serve_connection(stream, peer, cancel.clone());
         accept(listener, "HTTP", &self.tasks, self.log(), &cancel, connection).await;
     }
 
     /// Serves one connection until its end; when cancelled, until the calls under way are answered.
-    async fn serve_connection<S>(self, stream: S, cancel: CancellationToken)
+    async fn serve_connection<S>(self, stream: S, peer: Option<SocketAddr>, cancel: CancellationToken)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let buffer = BUFFER_BYTES_MIN.max(self.read_buffer_bytes() + HEAD_SLACK);
-        let ended = match serve(stream, buffer, &cancel, |request| self.answer(request)).await {
+        let ended = match serve(stream, buffer, &cancel, |request| self.answer(request, peer)).await {
             Ok(End::Closed) => Ok(()),
             // Boxed, so that the far more frequent plain connections do not carry its size.
-            Ok(End::Other(rest)) => Box::pin(self.go_on(rest, buffer, &cancel)).await,
+            Ok(End::Other(rest)) => Box::pin(self.go_on(rest, peer, buffer, &cancel)).await,
             Err(error) => Err(error.into()),
         };
         if let Err(error) = ended {
@@ -63,7 +64,13 @@ impl HttpFront {
     }
 
     /// Serves the rest of a connection that is more than plain HTTP/1.1.
-    async fn go_on<S>(&self, rest: Rewound<S>, buffer: usize, cancel: &CancellationToken) -> Result<(), BodyError>
+    async fn go_on<S>(
+        &self,
+        rest: Rewound<S>,
+        peer: Option<SocketAddr>,
+        buffer: usize,
+        cancel: &CancellationToken,
+    ) -> Result<(), BodyError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -71,7 +78,7 @@ impl HttpFront {
         let front = self.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let front = front.clone();
-            async move { Ok::<_, Infallible>(front.answer(request.map(Body::from)).await) }
+            async move { Ok::<_, Infallible>(Box::pin(front.answer(request.map(Body::from), peer)).await) }
         });
         if self.allows_http2() {
             let mut builder = auto::Builder::new(TokioExecutor::new());

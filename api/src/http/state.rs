@@ -8,10 +8,11 @@ use bytes::Bytes;
 use http::HeaderValue;
 use http::header::{ETAG, IF_MATCH};
 use pillion_building_blocks::state::{
-    DeleteItem, Operation, SetItem, merge_metadata, operation_not_supported, parse_concurrency, parse_consistency,
+    DeleteItem, Operation, SetItem, check_key, merge_metadata, operation_not_supported, parse_concurrency,
+    parse_consistency,
 };
 use pillion_contract::{BulkGetItem, Concurrency, Consistency};
-use pillion_core::error::{ApiError, table};
+use pillion_core::error::{ApiError, ErrorDetail, table};
 use pillion_core::json;
 use pillion_runtime::body::Body;
 use serde::{Deserialize, Serialize};
@@ -109,12 +110,13 @@ impl Shared {
     pub(super) async fn save_state(&self, store: &str, call: Incall) -> Answer {
         self.api.state.check(store)?;
         let metadata = path::query_metadata(call.uri.query().unwrap_or_default());
-        let body = self.state_body(call.body, |error| error).await?;
-        let items: Option<Vec<Item<'_>>> = json::from_slice(&body).map_err(|error| malformed(error.to_string()))?;
+        let body = self.whole(call.body).await.map_err(|error| ApiError::of(&table::MALFORMED_ITEM, &[&error]))?;
+        let items: Option<Vec<Item<'_>>> =
+            read_json(&body).map_err(|error| ApiError::of(&table::MALFORMED_ITEM, &[&error]))?;
         let mut sets = Vec::new();
         for item in items.unwrap_or_default() {
             if item.key.is_empty() {
-                return Err(malformed("\"key\" is a required field".to_owned()));
+                return Err(ApiError::of(&table::MALFORMED_ITEM, &[&"\"key\" is a required field"]));
             }
             sets.push(set_item(item, &body, &metadata));
         }
@@ -125,9 +127,8 @@ impl Shared {
     pub(super) async fn get_bulk_state(&self, store: &str, call: Incall) -> Answer {
         self.api.state.check(store)?;
         let query = path::query_metadata(call.uri.query().unwrap_or_default());
-        let body = self.state_body(call.body, deserializing).await?;
-        let asked: BulkGetBody =
-            json::from_slice(&body).map_err(|error| malformed(deserializing(error.to_string())))?;
+        let body = self.whole(call.body).await.map_err(|error| malformed(&error.to_string()))?;
+        let asked: BulkGetBody = read_json(&body).map_err(|error| malformed(&error))?;
         let metadata = merge_metadata(asked.metadata.unwrap_or_default(), &query);
         let found = self.api.state.bulk_get(store, &asked.keys.unwrap_or_default(), &metadata).await?;
         Ok(respond::json(&found.iter().map(bulk_item).collect::<Vec<_>>()))
@@ -136,33 +137,50 @@ impl Shared {
     pub(super) async fn transact_state(&self, store: &str, call: Incall) -> Answer {
         self.api.state.check_transactional(store)?;
         let query = path::query_metadata(call.uri.query().unwrap_or_default());
-        let body = self.state_body(call.body, deserializing).await?;
-        let asked: TransactionBody<'_> =
-            json::from_slice(&body).map_err(|error| malformed(deserializing(error.to_string())))?;
+        let body = self.whole(call.body).await.map_err(|error| malformed(&error.to_string()))?;
+        let asked: TransactionBody<'_> = read_json(&body).map_err(|error| malformed(&error))?;
         let mut operations = Vec::new();
         for step in asked.operations.unwrap_or_default() {
             let item = set_item(step.request, &body, &query);
-            operations.push(match step.operation.as_str() {
+            let operation = match step.operation.as_str() {
                 "upsert" => Operation::Upsert(item),
                 "delete" => Operation::Delete(delete_item(item)),
                 other => return Err(operation_not_supported(other)),
-            });
+            };
+            check_key(store, operation.key()).map_err(without_field)?;
+            operations.push(operation);
         }
         self.api.state.transact(store, operations, merge_metadata(asked.metadata.unwrap_or_default(), &query)).await?;
         Ok(respond::no_content())
     }
 
-    async fn state_body(&self, body: Body, wrap: impl Fn(String) -> String) -> Result<Bytes, ApiError> {
-        self.whole(body).await.map_err(|error| malformed(wrap(error.to_string())))
+    /// No store that is built answers queries yet; the body is read first, as its limit is complained of first.
+    pub(super) async fn query_state(&self, store: &str, call: Incall) -> Answer {
+        self.whole(call.body).await.map_err(|error| ApiError::of(&table::BODY_READ, &[&error]))?;
+        Err(self.api.state.query_refused(store))
     }
 }
 
-fn deserializing(error: String) -> String {
-    format!("failed deserializing HTTP body: {error}")
+/// The first JSON value of a body; what follows it is ignored, as in the original.
+fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
+    match json::first_of(body) {
+        None => Err("EOF".to_owned()),
+        Some(read) => read.map_err(|error| json::error_text(&error)),
+    }
 }
 
-fn malformed(message: String) -> ApiError {
-    ApiError::new(&table::MALFORMED_REQUEST, message)
+fn malformed(problem: &str) -> ApiError {
+    ApiError::of(&table::MALFORMED_REQUEST, &[&problem])
+}
+
+/// The original does not name the key of a transaction's step.
+fn without_field(mut error: ApiError) -> ApiError {
+    for detail in &mut error.details {
+        if let ErrorDetail::BadRequest(violations) = detail {
+            violations.iter_mut().for_each(|(field, _)| field.clear());
+        }
+    }
+    error
 }
 
 /// The first value of a query key.

@@ -33,6 +33,11 @@ pub fn first_of<'de, T: Deserialize<'de>>(text: &'de [u8]) -> Option<serde_json:
     Some(T::deserialize(AnyCase(&mut serde_json::Deserializer::from_slice(text))))
 }
 
+/// The text of an error as clients of the original know it: a value that breaks off is an unexpected EOF.
+pub fn error_text(error: &serde_json::Error) -> String {
+    if error.is_eof() { "unexpected EOF".to_owned() } else { error.to_string() }
+}
+
 /// Anything read through it (a deserializer, a visitor, a seed, an access) passes the matching on to what it holds.
 struct AnyCase<T>(T);
 

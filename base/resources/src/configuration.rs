@@ -13,7 +13,7 @@ use crate::load::read_text;
 use crate::manifest::finding;
 use crate::rules;
 use crate::schema::{KINDS, Kind};
-use crate::types::{ApiRule, Configuration, NameResolution, SecretsScope, Tracing};
+use crate::types::{ApiRule, Configuration, NameResolution, PipelineHandler, SecretsScope, Tracing};
 use crate::unbuilt;
 use crate::yaml::{Chunk, Node, parse, split};
 
@@ -196,6 +196,14 @@ fn typed(name: String, spec: Json) -> Configuration {
         let enabled = boolean(feature, &["enabled"]).unwrap_or(false) && !unbuilt::is_feature(&name);
         (name, enabled)
     };
+    let pipeline = |name: &str| {
+        let handler = |handler: &Json| PipelineHandler {
+            name: text(handler, &["name"]),
+            component_type: text(handler, &["type"]),
+            version: text(handler, &["version"]),
+        };
+        items(&spec, &[name, "handlers"]).iter().map(handler).collect()
+    };
     let features = items(&spec, &["features"]).iter().map(feature).collect();
     let otel = at(&spec, &["tracing", "otel"]);
     let logging = |field: &str| boolean(&spec, &["logging", "apiLogging", field]);
@@ -220,6 +228,8 @@ fn typed(name: String, spec: Json) -> Configuration {
         api_logging: logging("enabled"),
         api_logging_obfuscate_urls: logging("obfuscateURLs").unwrap_or(false),
         api_logging_omit_health_checks: logging("omitHealthChecks").unwrap_or(false),
+        http_pipeline: pipeline("httpPipeline"),
+        app_http_pipeline: pipeline("appHttpPipeline"),
         mtls_enabled: boolean(&spec, &["mtls", "enabled"]),
         spec,
     }

@@ -246,6 +246,17 @@ pub struct Tracing {
     pub otel: Option<serde_json::Value>,
 }
 
+/// One handler of an HTTP pipeline: a component of type `middleware.http.*`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PipelineHandler {
+    /// Name of the component.
+    pub name: String,
+    /// Its type.
+    pub component_type: String,
+    /// Its version; empty = `v1`.
+    pub version: String,
+}
+
 /// `kind: Configuration`, several files merged.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Configuration {
@@ -271,6 +282,10 @@ pub struct Configuration {
     pub api_logging_obfuscate_urls: bool,
     /// `spec.logging.apiLogging.omitHealthChecks`.
     pub api_logging_omit_health_checks: bool,
+    /// `spec.httpPipeline.handlers`, the outermost first.
+    pub http_pipeline: Vec<PipelineHandler>,
+    /// `spec.appHttpPipeline.handlers`, the outermost first.
+    pub app_http_pipeline: Vec<PipelineHandler>,
     /// `spec.mtls.enabled`; `None` when not given.
     pub mtls_enabled: Option<bool>,
     /// The whole `spec`, for parts whose block is not built yet.

@@ -36,26 +36,6 @@ pub(crate) fn configuration(checker: &mut Checker, document: &Json) -> bool {
             suggestion,
         );
     };
-    for pipeline in ["httpPipeline", "appHttpPipeline"] {
-        if !items(spec, &[pipeline, "handlers"]).is_empty() {
-            ignored(&format!("spec.{pipeline}"), "HTTP middleware is", "requests pass without these handlers");
-        }
-    }
-    let exporters = [
-        ("stdout", &["stdout"][..]),
-        ("zipkin", &["zipkin", "endpointAddress"]),
-        ("otel", &["otel", "endpointAddress"]),
-    ];
-    let tracing = at(spec, &["tracing"]);
-    let asked: Vec<&str> =
-        exporters.iter().filter(|(_, path)| is_given(at(tracing, path))).map(|(name, _)| *name).collect();
-    if !asked.is_empty() {
-        ignored(
-            "spec.tracing",
-            &format!("the export of spans ({}) is", asked.join(", ")),
-            "trace context is passed on all the same",
-        );
-    }
     if boolean(spec, &["mtls", "enabled"]).unwrap_or(false) {
         ignored("spec.mtls", "mTLS between sidecars is", "calls between sidecars are not encrypted");
     }
@@ -66,11 +46,6 @@ pub(crate) fn configuration(checker: &mut Checker, document: &Json) -> bool {
         }
     }
     access_control(checker, spec)
-}
-
-/// Whether a setting asks for something: a text with content, or true.
-fn is_given(value: &Json) -> bool {
-    value.as_bool().unwrap_or(false) || value.as_str().is_some_and(|text| !text.is_empty())
 }
 
 /// Rules that only allow are ignored with a warning; one that denies is an error.
@@ -163,14 +138,7 @@ mod tests {
         let (configuration, findings) = load(spec).unwrap();
         assert!(!configuration.features["HotReload"], "not claimed, though asked for");
         let fields: Vec<&str> = findings.iter().map(|finding| finding.field.as_str()).collect();
-        let wanted = [
-            "spec.httpPipeline",
-            "spec.appHttpPipeline",
-            "spec.tracing",
-            "spec.mtls",
-            "spec.features[0]",
-            "spec.accessControl",
-        ];
+        let wanted = ["spec.mtls", "spec.features[0]", "spec.accessControl"];
         assert_eq!(fields, wanted);
         for finding in &findings {
             assert_eq!(finding.severity, Severity::Warning);
@@ -179,11 +147,6 @@ mod tests {
                 "{finding}"
             );
         }
-        let told = findings[2].to_string();
-        assert!(
-            told.contains("c.yaml:5: spec.tracing: the export of spans (stdout, zipkin) is not supported"),
-            "{told}"
-        );
     }
 
     #[test]

@@ -6,10 +6,12 @@ use std::sync::Arc;
 use http::header::HOST;
 use http::{HeaderName, HeaderValue, Request, Uri};
 use parking_lot::Mutex;
+use pillion_contract::HttpPipeline;
 use pillion_core::error::GrpcCode;
 use pillion_runtime::app_channel::TlsClient;
 use pillion_runtime::app_channel::pool::{HostPool, Protocol};
 use pillion_runtime::message::{AppStatus, InvokeRequest, InvokeResponse, check_escapes, strip_hop_by_hop};
+use pillion_runtime::pipeline;
 
 use crate::peer::PeerError;
 
@@ -40,12 +42,19 @@ pub struct Endpoints {
     named: HashMap<String, Endpoint>,
     pools: Mutex<HashMap<String, Arc<HostPool>>>,
     header_limit: usize,
+    pipeline: HttpPipeline,
 }
 
 impl Endpoints {
     /// Takes the resources by name. `header_limit` is in bytes.
     pub fn new(named: HashMap<String, Endpoint>, header_limit: usize) -> Self {
-        Self { named, pools: Mutex::default(), header_limit }
+        Self { named, pools: Mutex::default(), header_limit, pipeline: HttpPipeline::default() }
+    }
+
+    /// The same with `spec.appHttpPipeline` around every call, as in the original.
+    pub fn with_pipeline(mut self, pipeline: HttpPipeline) -> Self {
+        self.pipeline = pipeline;
+        self
     }
 
     /// The base URL and headers a target stands for: an endpoint's name, or the URL itself. `None` for app ids.
@@ -94,8 +103,13 @@ impl Endpoints {
         if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
             outgoing.headers_mut().insert(HOST, host);
         }
-        let response =
-            pool.send(outgoing).await.map_err(|error| PeerError::new(GrpcCode::Internal, error.to_string()))?;
+        let sent = if self.pipeline.is_empty() {
+            pool.send(outgoing).await
+        } else {
+            Box::pin(pipeline::through(&self.pipeline, outgoing, |outgoing| async move { pool.send(outgoing).await }))
+                .await
+        };
+        let response = sent.map_err(|error| PeerError::new(GrpcCode::Internal, error.to_string()))?;
         let (mut parts, body) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
         Ok(InvokeResponse {

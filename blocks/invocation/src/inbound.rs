@@ -12,7 +12,9 @@ use pillion_core::log::Logger;
 use pillion_runtime::app_channel::AppChannel;
 use pillion_runtime::body::{Body, BodyError};
 use pillion_runtime::http1::server::End;
-use pillion_runtime::message::{InvokeRequest, InvokeResponse, normalize_method};
+use pillion_runtime::message::{CALLER_APP_ID, InvokeRequest, InvokeResponse, normalize_method};
+use pillion_telemetry::metrics::{Metrics, ServiceMetrics};
+use pillion_telemetry::trace::{TraceContext, Tracer, context_of_headers};
 use prost::Message;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -21,6 +23,7 @@ use tokio_util::task::TaskTracker;
 use crate::direct;
 use crate::peer::{CALL_LOCAL, CALL_LOCAL_STREAM, OWN_AGENT, PeerError};
 use crate::proxy;
+use crate::spans;
 use crate::stream::{Direction, MessageStream, send_payloads, send_with_capacity};
 use crate::wire::{WireError, decode_invoke_request, decode_request, first_response_frame};
 
@@ -39,6 +42,9 @@ pub type ChannelSource = Arc<dyn Fn() -> Option<AppChannel> + Send + Sync>;
 pub struct InternalServer {
     channel: ChannelSource,
     max_body_bytes: usize,
+    tracer: Tracer,
+    app_id: Arc<str>,
+    metrics: Metrics,
     log: Logger,
     tasks: TaskTracker,
 }
@@ -46,7 +52,20 @@ pub struct InternalServer {
 impl InternalServer {
     /// Makes a server. `max_body_bytes` limits one message; 0 = no limit.
     pub fn new(channel: ChannelSource, max_body_bytes: usize, log: Logger) -> Self {
-        Self { channel, max_body_bytes, log, tasks: TaskTracker::new() }
+        let (tracer, app_id) = (Tracer::default(), Arc::from(""));
+        Self { channel, max_body_bytes, tracer, app_id, metrics: Metrics::off(), log, tasks: TaskTracker::new() }
+    }
+
+    /// The same, recording the calls it gets.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
+    }
+
+    /// The same with spans, which name the own app.
+    #[must_use]
+    pub fn traced(self, tracer: Tracer, app_id: &str) -> Self {
+        Self { tracer, app_id: app_id.into(), ..self }
     }
 
     /// Accepts until cancelled, then lets the calls under way finish.
@@ -124,22 +143,25 @@ impl InternalServer {
             return refused;
         };
         let outcome = match self.channel() {
-            Ok(channel) => self.invoke(&channel, request).await,
+            Ok(channel) => self.invoke(&channel, CALL_LOCAL, None, request).await,
             Err(error) => Err(error),
         };
         direct::encode(outcome)
     }
 
-    async fn handle(&self, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    async fn handle(&self, mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
         let outcome = match request.uri().path() {
             CALL_LOCAL_STREAM => self.call_local_stream(request, &mut respond).await,
-            CALL_LOCAL => self.call_local(request.into_body(), &mut respond).await,
+            CALL_LOCAL => self.call_local(request, &mut respond).await,
             other if other.starts_with(OWN_SERVICE) => Err(PeerError::new(
                 GrpcCode::Unimplemented,
                 format!("unknown method {other} on the internal gRPC server"),
             )),
             // Boxed, so that the far more frequent calls of apps do not carry its size.
-            _ => return Box::pin(proxy::serve((self.channel)(), self.max_body_bytes, request, respond)).await,
+            _ => {
+                let _span = spans::start_foreign(&self.tracer, &mut request); // ends with the call
+                return Box::pin(proxy::serve((self.channel)(), self.max_body_bytes, request, respond)).await;
+            }
         };
         if let Err(error) = outcome {
             self.log.debug(format_args!("call of another sidecar failed: {error}"));
@@ -153,6 +175,7 @@ impl InternalServer {
         respond: &mut SendResponse<Bytes>,
     ) -> Result<(), PeerError> {
         let channel = self.channel()?;
+        let sent = self.context_of(request.headers());
         let terse = request.headers().get(USER_AGENT).is_some_and(|agent| agent == OWN_AGENT);
         let mut messages = MessageStream::new(request.into_body(), Direction::Request, self.max_body_bytes);
         let first = messages
@@ -165,20 +188,25 @@ impl InternalServer {
             .request
             .ok_or_else(|| malformed(&"request does not contain the required fields in the leading chunk"))?;
         request.body = messages.into_body(chunk.payload).map_err(|error| malformed(&error))?;
-        let response = self.invoke(&channel, request).await?;
+        let response = self.invoke(&channel, CALL_LOCAL_STREAM, sent, request).await?;
         stream_response(response, respond, terse).await
     }
 
-    async fn call_local(&self, body: RecvStream, respond: &mut SendResponse<Bytes>) -> Result<(), PeerError> {
+    async fn call_local(
+        &self,
+        request: Request<RecvStream>,
+        respond: &mut SendResponse<Bytes>,
+    ) -> Result<(), PeerError> {
         let channel = self.channel()?;
-        let mut messages = MessageStream::new(body, Direction::Request, self.max_body_bytes);
+        let sent = self.context_of(request.headers());
+        let mut messages = MessageStream::new(request.into_body(), Direction::Request, self.max_body_bytes);
         let message = messages
             .message()
             .await
             .map_err(|error| malformed(&error))?
             .ok_or_else(|| malformed(&"no message in the request"))?;
         let request = decode_invoke_request(message).map_err(|error: WireError| malformed(&error))?;
-        let response = self.invoke(&channel, request).await?;
+        let response = self.invoke(&channel, CALL_LOCAL, sent, request).await?;
         let message = unary_response(response, self.max_body_bytes).await?;
         let mut stream = respond.send_response(head(), false).map_err(|error| gone(&error))?;
         send_with_capacity(&mut stream, frame(&message)).await.map_err(|error| gone(&error))?;
@@ -189,12 +217,46 @@ impl InternalServer {
         (self.channel)().ok_or_else(|| PeerError::new(GrpcCode::Internal, "app channel is not initialized"))
     }
 
-    async fn invoke(&self, channel: &AppChannel, mut request: InvokeRequest) -> Result<InvokeResponse, PeerError> {
+    /// The trace context of a call between sidecars.
+    fn context_of(&self, metadata: &HeaderMap) -> Option<TraceContext> {
+        if self.tracer.is_off() { None } else { context_of_headers(metadata) }
+    }
+
+    async fn invoke(
+        &self,
+        channel: &AppChannel,
+        path: &str,
+        sent: Option<TraceContext>,
+        mut request: InvokeRequest,
+    ) -> Result<InvokeResponse, PeerError> {
         request.method = normalize_method(&request.method)
             .map_err(|error| PeerError::new(GrpcCode::InvalidArgument, format!("invalid method: {}", error.0)))?;
         pillion_runtime::message::strip_hop_by_hop(&mut request.headers);
-        channel.invoke(request).await.map_err(|error| app_broke(&PeerError::from(error)))
+        let received = self.received(&request.headers);
+        let span = spans::start(&self.tracer, &self.app_id, path, sent, &mut request);
+        let outcome = channel.invoke(request).await.map_err(|error| app_broke(&PeerError::from(error)));
+        if let (Some(mut span), Err(error)) = (span, &outcome) {
+            span.fail(error.message.as_str());
+        }
+        if let Some((metrics, caller)) = received {
+            let status = outcome.as_ref().map_or(GrpcCode::Internal as i32, |answer| answer.status.number());
+            metrics.response_sent(name_of(caller.as_ref()), status);
+        }
+        outcome
     }
+
+    /// Tells the metrics of a call, and who called, for the answer.
+    fn received(&self, headers: &HeaderMap) -> Option<(&ServiceMetrics, Option<HeaderValue>)> {
+        let metrics = self.metrics.service()?;
+        let caller = headers.get(CALLER_APP_ID).cloned();
+        metrics.request_received(name_of(caller.as_ref()));
+        Some((metrics, caller))
+    }
+}
+
+/// The caller as metrics name it.
+fn name_of(caller: Option<&HeaderValue>) -> &str {
+    caller.and_then(|caller| caller.to_str().ok()).unwrap_or("unknown")
 }
 
 /// Whether a connection begins with the first bytes of HTTP/2; only looks at them.

@@ -12,6 +12,7 @@ pub mod outbound;
 mod peer;
 mod policy;
 mod proxy;
+mod spans;
 mod stream;
 mod wire;
 

@@ -4,10 +4,11 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use pillion_contract::{ErrorKind, NameResolver, ResolveRequest};
 use pillion_core::error::GrpcCode;
 use pillion_core::log::Logger;
@@ -18,6 +19,7 @@ use pillion_runtime::message::{
     normalize_method, strip_hop_by_hop,
 };
 use pillion_runtime::resiliency::{BuiltIn, Failure, FailureClass, Policies, Policy};
+use pillion_telemetry::metrics::{CallKind, Metrics};
 
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::peer::{PeerError, PeerPool};
@@ -53,6 +55,7 @@ pub struct Invoker {
     rotation: AtomicUsize,
     pub(crate) policies: Arc<Policies>,
     service_retries: Arc<Policy>,
+    pub(crate) metrics: Metrics,
 }
 
 /// A target after parsing: an app id and its namespace.
@@ -64,8 +67,8 @@ pub(crate) struct Target {
 
 /// Where a call goes.
 pub(crate) enum Destination {
-    /// A host outside the mesh.
-    Endpoint(Endpoint),
+    /// A host outside the mesh, and the target it was called by.
+    Endpoint(Endpoint, String),
     /// The app of this sidecar.
     Own,
     /// The app of another one.
@@ -85,7 +88,14 @@ impl Invoker {
         let forwarded = forwarded_headers(&options.host_address, &options.host_name);
         let service_retries = policies.built_in(BuiltIn::ServiceRetries);
         let (channel, rotation) = (RwLock::new(None), AtomicUsize::new(0));
-        Self { options, forwarded, resolver, endpoints, peers, channel, rotation, policies, service_retries }
+        let metrics = Metrics::off();
+        Self { options, forwarded, resolver, endpoints, peers, channel, rotation, policies, service_retries, metrics }
+    }
+
+    /// The same, recording its calls.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Sets the channel to the own app, once it has been found.
@@ -118,7 +128,7 @@ impl Invoker {
     /// Finds out where a call goes and gives the request the headers of that way.
     pub(crate) fn direct(&self, target: &str, headers: &mut HeaderMap) -> Result<Destination, PeerError> {
         if let Some(endpoint) = self.endpoints.find(target) {
-            return Ok(Destination::Endpoint(endpoint));
+            return Ok(Destination::Endpoint(endpoint, target.to_owned()));
         }
         let parsed = self.parse_target(target)?;
         for name in [CALLER_APP_ID, CALLER_NAMESPACE, CALLEE_APP_ID] {
@@ -169,7 +179,9 @@ impl Invoker {
         mut request: InvokeRequest,
     ) -> Result<InvokeResponse, PeerError> {
         match destination {
-            Destination::Endpoint(endpoint) => self.endpoints.call(endpoint, request).await,
+            Destination::Endpoint(endpoint, target) => {
+                self.measured(target, Box::pin(self.endpoints.call(endpoint, request))).await
+            }
             Destination::Own => {
                 let channel = self.app_channel().ok_or_else(|| {
                     PeerError::plain(GrpcCode::Unknown, "cannot invoke local endpoint: app channel not initialized")
@@ -194,9 +206,30 @@ impl Invoker {
         let Some(replay) = body.as_full().filter(|_| !self.policies.has_app_target(&target.app_id)) else {
             return self.try_peer(target, request, body).await;
         };
-        let replay = &replay;
+        match self.try_peer(target, request, body).await {
+            Err(error) if is_transient(&error) => Box::pin(self.retry(target, request, &replay, error)).await,
+            done => done,
+        }
+    }
+
+    /// Goes on after a first attempt that failed. Apart and boxed by its caller, so that the far more frequent calls that succeed
+    /// at once do not carry its size.
+    async fn retry(
+        &self,
+        target: &Target,
+        request: &InvokeRequest,
+        replay: &Bytes,
+        first: PeerError,
+    ) -> Result<InvokeResponse, PeerError> {
+        let first = Mutex::new(Some(first));
+        let first = &first;
         let attempt = |attempt: u32| async move {
-            self.try_peer(target, request, Body::full(replay.clone())).await.map_err(|error| {
+            let before = first.lock().take();
+            let outcome = match before {
+                Some(error) => Err(error),
+                None => self.try_peer(target, request, Body::full(replay.clone())).await,
+            };
+            outcome.map_err(|error| {
                 if !is_transient(&error) {
                     return Attempt(error);
                 }
@@ -222,11 +255,27 @@ impl Invoker {
             (CALLEE_APP_ID, target.app_id.as_str()),
             (DESTINATION_APP_ID, target.app_id.as_str()),
         ];
-        let answer = self.peers.call(&address, &extra, request, body).await;
+        let answer = self.measured(&target.app_id, self.peers.call(&address, &extra, request, body)).await;
         if let Err(error) = &answer
             && is_transient(error)
         {
             self.distrust(target, &address);
+        }
+        answer
+    }
+
+    /// One call to the outside, told to the metrics; a call without an answer has only been sent.
+    async fn measured(
+        &self,
+        callee: &str,
+        call: impl Future<Output = Result<InvokeResponse, PeerError>>,
+    ) -> Result<InvokeResponse, PeerError> {
+        let Some(metrics) = self.metrics.service() else { return call.await };
+        metrics.request_sent(callee, CallKind::Unary);
+        let started = Instant::now();
+        let answer = call.await;
+        if let Ok(answer) = &answer {
+            metrics.response_received(callee, answer.status.number(), CallKind::Unary, started.elapsed());
         }
         answer
     }

@@ -25,6 +25,7 @@ use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
 use crate::direct;
+use crate::spans;
 use crate::stream::{Direction, MessageStream, grpc_status, send_payloads};
 use crate::wire::{decode_response, first_request_frame};
 
@@ -198,7 +199,7 @@ impl PeerPool {
         address: &str,
         extra: &[(&'static str, &str)],
         request: &InvokeRequest,
-        mut body: Body,
+        body: Body,
     ) -> Result<InvokeResponse, PeerError> {
         let whole = body.as_full();
         if let Some(bytes) = &whole {
@@ -207,10 +208,23 @@ impl PeerPool {
                 return direct::call(&pool, address, extra, request, bytes).await;
             }
         }
+        // Boxed, so that plain calls do not carry its size.
+        Box::pin(self.call_over_grpc(address, extra, request, body, whole)).await
+    }
+
+    async fn call_over_grpc(
+        &self,
+        address: &str,
+        extra: &[(&'static str, &str)],
+        request: &InvokeRequest,
+        mut body: Body,
+        whole: Option<Bytes>,
+    ) -> Result<InvokeResponse, PeerError> {
         let (mut sender, guard) = self.connection(address).await?;
         let first = first_request_frame(request, extra, whole.as_ref().filter(|bytes| !bytes.is_empty()));
-        let (response, mut stream) =
-            sender.send_request(guard.head(), false).map_err(|error| unavailable(address, &error))?;
+        let mut head = guard.head();
+        spans::put_metadata(head.headers_mut(), &request.headers);
+        let (response, mut stream) = sender.send_request(head, false).map_err(|error| unavailable(address, &error))?;
         stream.send_data(first, whole.is_some()).map_err(|error| unavailable(address, &error))?;
         if whole.is_none() {
             let log = self.log.clone();

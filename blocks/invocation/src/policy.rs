@@ -36,7 +36,7 @@ impl InvokeError {
     pub fn into_api_error(self, target: &str) -> ApiError {
         let denied = matches!(&self, Self::Failed(error) if error.code == GrpcCode::PermissionDenied);
         let spec = if denied { &table::DIRECT_INVOKE_DENIED } else { &table::DIRECT_INVOKE };
-        ApiError::new(spec, format!("failed to invoke, id: {target}, err: {self}"))
+        ApiError::of(spec, &[&target, &self])
     }
 }
 
@@ -133,12 +133,13 @@ impl Invoker {
         self.prepare(&mut request).await?;
         let destination = self.direct(target, &mut request.headers)?;
         let endpoint = match &destination {
-            Destination::Endpoint(endpoint) => endpoint.base_url.as_str(),
+            Destination::Endpoint(endpoint, _) => endpoint.base_url.as_str(),
             Destination::Own | Destination::Peer(_) => request.method.as_str(),
         };
         match self.policies.app(target, endpoint) {
             None => Ok(self.ask(&destination, request, judge).await?),
-            Some(policy) => self.under(&policy, &destination, request, judge).await,
+            // Boxed, so that calls of targets without a policy do not carry its size.
+            Some(policy) => Box::pin(self.under(&policy, &destination, request, judge)).await,
         }
     }
 

@@ -20,7 +20,9 @@ mod transport;
 
 use http::header::HeaderName;
 use http::{HeaderMap, HeaderValue, Request, Response, Uri};
+use pillion_runtime::grpc_meter::{Meter, Watcher};
 use pillion_runtime::message::{CALLEE_APP_ID, CALLER_APP_ID, DAPR_API_TOKEN, DAPR_APP_ID};
+use pillion_telemetry::metrics::{CallKind, Metrics};
 use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
@@ -142,15 +144,35 @@ impl Invoker {
         deadline: Deadline,
     ) -> Result<Response<Body>, Status> {
         *request.uri_mut() = transport::at(address, &call.uri)?;
+        let (meter, request) = self.followed(target, request);
         match transport::send(lease, request).await {
-            Ok(response) => Ok(call.relay(status::checked(response), deadline)),
+            Ok(response) => {
+                let response = call.relay(status::checked(response), deadline);
+                Ok(match meter {
+                    Some(meter) => meter.follow(response),
+                    None => response,
+                })
+            }
             Err(broken) => {
+                if let Some(meter) = meter {
+                    meter.fail(broken.status.code() as i32);
+                }
                 if broken.connection {
                     self.distrust(target, address);
                 }
                 Err(call.refusal.get().unwrap_or(broken.status))
             }
         }
+    }
+
+    /// Tells the metrics that a call is sent, and prepares to tell them how it ends.
+    fn followed(&self, target: &Target, request: Request<Body>) -> (Option<Meter<Passed>>, Request<Body>) {
+        let Some(metrics) = self.metrics.service() else { return (None, request) };
+        let kind = if is_stream(request.headers()) { CallKind::Streaming } else { CallKind::Unary };
+        metrics.request_sent(&target.app_id, kind);
+        let watcher = Passed { metrics: self.metrics.clone(), callee: target.app_id.clone(), kind };
+        let (meter, request) = Meter::begin(watcher, request);
+        (Some(meter), request)
     }
 
     /// Tells the called side who calls. What a caller says of itself does not count.
@@ -160,6 +182,21 @@ impl Invoker {
             if let Ok(value) = HeaderValue::from_str(value) {
                 headers.insert(name, value);
             }
+        }
+    }
+}
+
+/// A call on its way to another sidecar.
+struct Passed {
+    metrics: Metrics,
+    callee: String,
+    kind: CallKind,
+}
+
+impl Watcher for Passed {
+    fn ended(&self, code: i32, _: u64, _: u64, elapsed: std::time::Duration) {
+        if let Some(metrics) = self.metrics.service() {
+            metrics.response_received(&self.callee, code, self.kind, elapsed);
         }
     }
 }

@@ -5,6 +5,8 @@
 
 pub mod app_channel;
 pub mod body;
+pub mod grpc_meter;
 pub mod http1;
 pub mod message;
+pub mod pipeline;
 pub mod resiliency;

@@ -10,5 +10,11 @@ pub fn registry() -> Registry {
     let mut registry = Registry::default();
     pillion_builtin::register(&mut registry);
     pillion_sql::register(&mut registry);
+    #[cfg(feature = "opa")]
+    pillion_opa::register(&mut registry);
+    #[cfg(feature = "wasm")]
+    pillion_wasm::register(&mut registry);
+    pillion_http::register(&mut registry);
+    pillion_pluggable::register(&mut registry);
     registry
 }

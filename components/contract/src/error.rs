@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use pillion_core::error::GrpcCode;
+
 /// Why a component refused or failed; blocks map it to API errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ErrorKind {
@@ -27,6 +29,23 @@ pub enum ErrorKind {
     Internal,
 }
 
+/// The status a component wants the caller of the API to see instead of the one its building block would choose.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChosenStatus {
+    /// HTTP status.
+    pub http: u16,
+    /// gRPC code.
+    pub grpc: GrpcCode,
+    /// Message of the gRPC status.
+    pub message: String,
+    /// `errorCode`, where the API passes it on.
+    pub tag: String,
+    /// `ErrorInfo.reason`.
+    pub reason: String,
+    /// `ErrorInfo.domain`.
+    pub domain: String,
+}
+
 /// An error of a component: a kind, what was being done, and the cause.
 #[derive(Debug)]
 pub struct ComponentError {
@@ -34,13 +53,15 @@ pub struct ComponentError {
     pub kind: ErrorKind,
     /// What was being done to what, lower case, no full stop.
     pub message: String,
+    /// The status the component chose itself; most choose none.
+    pub chosen: Option<Box<ChosenStatus>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl ComponentError {
     /// Makes an error without a cause.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None }
+        Self { kind, message: message.into(), chosen: None, source: None }
     }
 
     /// Makes an error with its cause.
@@ -49,7 +70,13 @@ impl ComponentError {
         message: impl Into<String>,
         source: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
-        Self { kind, message: message.into(), source: Some(Box::new(source)) }
+        Self { kind, message: message.into(), chosen: None, source: Some(Box::new(source)) }
+    }
+
+    /// An error with the status the component wants callers to see.
+    pub fn chosen(kind: ErrorKind, status: ChosenStatus) -> Self {
+        let message = format!("api error: code = {} desc = {}", status.grpc.go_name(), status.message);
+        Self { kind, message, chosen: Some(Box::new(status)), source: None }
     }
 
     /// Whether the same call may succeed later.

@@ -2,10 +2,12 @@
 //!
 //! *Job:* the seam between blocks and client libraries. *Neighbours:* implementation crates depend on this crate and on
 //! nothing of ours above it; blocks see `Arc<dyn Trait>` only. *Invariant:* a component never learns of routes, apps'
-//! ports, resiliency policies or HTTP.
+//! ports or resiliency policies; HTTP middleware is the one kind that sees HTTP.
 
+mod bindings;
 mod error;
 mod metadata;
+mod middleware;
 mod name_resolution;
 mod process;
 mod pubsub;
@@ -13,14 +15,22 @@ mod registry;
 mod secrets;
 mod state;
 
-pub use error::{ComponentError, ErrorKind};
+pub use bindings::{
+    BindingDelivery, BindingEvent, BindingReply, BindingRequest, BindingResponse, InputBinding, OutputBinding,
+    ReplyHandle,
+};
+pub use error::{ChosenStatus, ComponentError, ErrorKind};
 pub use metadata::{InitContext, Metadata};
+pub use middleware::{
+    HttpBody, HttpBodyError, HttpMiddleware, HttpPipeline, HttpRequest, HttpResponse, Next, ReadBodyError,
+    RemoteAddress, empty_body, full_body, read_body,
+};
 pub use name_resolution::{NameResolver, Registration, ResolveRequest};
 pub use process::ProcessMark;
 pub use pubsub::{
     AckHandle, BulkEntryError, Delivery, Message, Outcome, PubSub, PubSubCapability, PublishRequest, SubscribeRequest,
 };
-pub use registry::{Factory, Registry};
+pub use registry::{Discovery, DiscoveryContext, Factory, Registry};
 pub use secrets::{SecretBundle, SecretStore};
 pub use state::{
     BulkGetItem, Concurrency, Consistency, DeleteRequest, GetRequest, KeysLikeRequest, KeysLikeResponse, SetRequest,

@@ -33,6 +33,9 @@ pub(super) async fn open(
         }
         Err(problem) => {
             log.error(&problem);
+            if let Some(metrics) = host.metrics.service() {
+                metrics.component_failed("nameResolution", "init", name);
+            }
             Arc::new(Broken(problem))
         }
     }

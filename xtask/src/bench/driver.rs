@@ -22,9 +22,9 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 use super::http1::{Parsed, parse};
 
 /// Longest time a request may be outstanding after the end of the run; then it counts as an error.
-const DRAIN: Duration = Duration::from_secs(3);
+pub(super) const DRAIN: Duration = Duration::from_secs(3);
 /// Longest latency the histogram can hold; longer ones are recorded as this.
-const LONGEST: Duration = Duration::from_secs(60);
+pub(super) const LONGEST: Duration = Duration::from_secs(60);
 const TIMER_TOKEN: u64 = u64::MAX;
 
 /// Where the load goes.
@@ -343,7 +343,7 @@ impl Run<'_> {
 }
 
 /// Sets the one-shot timer; zero would disarm it, so it rings at least a nanosecond from now.
-fn arm(timer: &OwnedFd, after: Duration) -> Result<()> {
+pub(super) fn arm(timer: &OwnedFd, after: Duration) -> Result<()> {
     let zero = Timespec { tv_sec: 0, tv_nsec: 0 };
     let value = Timespec {
         tv_sec: i64::try_from(after.as_secs()).context("timer beyond the calendar")?,
@@ -354,7 +354,7 @@ fn arm(timer: &OwnedFd, after: Duration) -> Result<()> {
     Ok(())
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
+pub(super) fn nanoseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 

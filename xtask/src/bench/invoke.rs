@@ -1,24 +1,30 @@
 //! `bench invoke`: the variants A to K of service invocation beside nginx and haproxy hops.
 
 use std::path::Path;
+use std::rc::Rc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 
 use super::measure;
 use super::options::Options;
-use super::paths::{MeasuredPath, Names, PairForm, Sidecar, haproxy, local, nginx, original_pair, pair, payload, post};
+use super::paths::{
+    MeasuredPath, Names, PairForm, Sidecar, grpc_direct, grpc_pair, haproxy, local, nginx, original_pair, pair,
+    payload, post,
+};
 use super::process::Process;
 use super::tenants::{Notify, Route, tenants};
 
 /// Every variant in table order.
-const VARIANTS: [(&str, &str); 15] = [
+const VARIANTS: [(&str, &str); 17] = [
     ("A", "direct"),
     ("B", "direct, a connection per request"),
     ("nginx", ""),
     ("haproxy", ""),
     ("D", "two sidecars, dapr-app-id header"),
     ("F", "two sidecars, /v1.0/invoke path"),
+    ("G-direct", "direct, gRPC"),
     ("G", "two sidecars, gRPC proxy"),
+    ("G-original", "two original sidecars, gRPC proxy"),
     ("H", "as D, caller on a Unix socket"),
     ("I", "as D, tracing 100 %"),
     ("J", "as D, mTLS"),
@@ -35,10 +41,11 @@ const VARIANTS: [(&str, &str); 15] = [
 /// When the echo app does not start or no variant can be measured.
 pub(crate) fn run(options: &Options, directory: &Path) -> Result<()> {
     let (app, port) = Process::start_echo("echo app", directory)?;
+    let mut grpc_app = None;
     let mut paths = Vec::new();
     let mut skipped = Vec::new();
     for (id, title) in VARIANTS.iter().filter(|(id, _)| options.wants(id)) {
-        match start(id, title, port, directory) {
+        match start(id, title, port, &mut grpc_app, directory) {
             Ok(path) => paths.push(path),
             Err(error) => skipped.push(((*id).to_owned(), format!("{error:#}"))),
         }
@@ -47,7 +54,13 @@ pub(crate) fn run(options: &Options, directory: &Path) -> Result<()> {
 }
 
 /// Starts one variant.
-fn start(id: &str, title: &str, app: u16, directory: &Path) -> Result<MeasuredPath> {
+fn start(
+    id: &str,
+    title: &str,
+    app: u16,
+    grpc_app: &mut Option<(Rc<Process>, u16)>,
+    directory: &Path,
+) -> Result<MeasuredPath> {
     let ours = Sidecar::ours;
     let names = Names::Default;
     match id {
@@ -63,10 +76,27 @@ fn start(id: &str, title: &str, app: u16, directory: &Path) -> Result<MeasuredPa
         "C-sync" => tenants(id, title, Route::Direct, Notify::Sync, directory),
         "E" => tenants(id, title, Route::Sidecars(ours()?), Notify::Async, directory),
         "E-sync" => tenants(id, title, Route::Sidecars(ours()?), Notify::Sync, directory),
-        "G" => bail!("the load driver speaks HTTP/1.1 only; the gRPC proxy has tests, no bench yet"),
+        "G-direct" => Ok(grpc_direct(id, title, grpc_echo(grpc_app, directory)?)),
+        "G" => grpc_pair(id, title, &ours()?, names, grpc_echo(grpc_app, directory)?, directory),
+        "G-original" => {
+            let (sidecar, app) = (Sidecar::original()?, grpc_echo(grpc_app, directory)?);
+            grpc_pair(id, title, &sidecar, Names::Sqlite, app.clone(), directory).or_else(|sqlite| {
+                grpc_pair(id, title, &sidecar, Names::Default, app, directory)
+                    .with_context(|| format!("by SQLite: {sqlite:#}; by mDNS"))
+            })
+        }
         "J" => bail!("not built yet: mTLS needs the sentry service"),
         other => bail!("no variant {other}"),
     }
+}
+
+/// The gRPC echo app, one for all variants that need it.
+fn grpc_echo(running: &mut Option<(Rc<Process>, u16)>, directory: &Path) -> Result<(Rc<Process>, u16)> {
+    if let Some(running) = running {
+        return Ok(running.clone());
+    }
+    let (process, port) = Process::start_grpc_echo("gRPC echo app", directory)?;
+    Ok(running.insert((Rc::new(process), port)).clone())
 }
 
 fn direct(id: &str, title: &str, app: u16) -> MeasuredPath {
@@ -82,6 +112,7 @@ fn direct(id: &str, title: &str, app: u16) -> MeasuredPath {
         endpoint: local(app),
         request: post("/echo", headers, &payload()),
         keep_alive,
+        grpc: None,
         processes: Vec::new(),
     }
 }

@@ -67,6 +67,7 @@ fn both(
                 endpoint: local(port),
                 request: request.to_vec(),
                 keep_alive: true,
+                grpc: None,
                 processes,
             })
         });

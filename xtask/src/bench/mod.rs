@@ -5,6 +5,8 @@
 
 pub(crate) mod driver;
 pub(crate) mod echo;
+mod grpc;
+pub(crate) mod grpc_echo;
 mod http1;
 mod invoke;
 mod local;
@@ -119,6 +121,7 @@ fn measure_once(path: &MeasuredPath, app: Option<&Process>, options: &Options, p
         duration: options.duration,
         warm_up: options.warm_up,
     };
+    let app = path.grpc.as_ref().map(|grpc| &*grpc.app).or(app);
     let read = || -> (Vec<CpuTime>, Option<CpuTime>, CpuTime) {
         (
             path.processes.iter().map(|process| CpuTime::read(process.id())).collect(),
@@ -127,7 +130,18 @@ fn measure_once(path: &MeasuredPath, app: Option<&Process>, options: &Options, p
         )
     };
     let before = read();
-    let outcome = drive(&plan)?;
+    let outcome = match &path.grpc {
+        None => drive(&plan)?,
+        Some(grpc) => {
+            let plan = grpc::Plan {
+                concurrency: options.connections,
+                pace,
+                duration: options.duration,
+                warm_up: options.warm_up,
+            };
+            grpc::drive(&grpc.call, plan)?
+        }
+    };
     let after = read();
     let processes: Vec<_> = after.0.iter().zip(&before.0).map(|(after, before)| after.since(before)).collect();
     let app = after.1.zip(before.1).map(|(after, before)| after.since(&before)).unwrap_or_default();

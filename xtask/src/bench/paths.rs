@@ -7,11 +7,13 @@ use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
 use super::driver::Endpoint;
+use super::grpc::{self, Call};
 use super::process::{Process, exchange, free_port};
 
 /// Payload of every measured request that carries one.
@@ -27,8 +29,16 @@ pub(crate) struct MeasuredPath {
     pub(crate) endpoint: Endpoint,
     pub(crate) request: Vec<u8>,
     pub(crate) keep_alive: bool,
+    /// Set where calls of gRPC are measured instead of `request`.
+    pub(crate) grpc: Option<GrpcTarget>,
     /// Processes whose CPU and memory are reported, in path order.
     pub(crate) processes: Vec<Process>,
+}
+
+/// A call of gRPC and the app that answers it.
+pub(crate) struct GrpcTarget {
+    pub(crate) call: Call,
+    pub(crate) app: Rc<Process>,
 }
 
 /// A POST of `body` to `path`; `headers` are whole lines without line ends.
@@ -73,6 +83,10 @@ pub(crate) struct SidecarSettings<'a> {
     pub(crate) sockets: Option<&'a Path>,
     /// HTTP port chosen by the caller.
     pub(crate) http_port: Option<u16>,
+    /// gRPC port chosen by the caller.
+    pub(crate) grpc_port: Option<u16>,
+    /// The app speaks gRPC.
+    pub(crate) grpc_app: bool,
 }
 
 impl Sidecar {
@@ -113,8 +127,13 @@ impl Sidecar {
         command.args(self.role).current_dir(directory);
         command.args(["--app-id", settings.app_id, "--dapr-listen-addresses", "127.0.0.1", "--log-level", "warn"]);
         command.args(["--dapr-http-port", &http_port.to_string()]);
-        for flag in ["--dapr-grpc-port", "--dapr-internal-grpc-port", "--metrics-port"] {
+        let grpc_port = settings.grpc_port.map_or_else(free_port, Ok)?;
+        command.args(["--dapr-grpc-port", &grpc_port.to_string()]);
+        for flag in ["--dapr-internal-grpc-port", "--metrics-port"] {
             command.args([flag, &free_port()?.to_string()]);
+        }
+        if settings.grpc_app {
+            command.args(["--app-protocol", "grpc"]);
         }
         if let Some(port) = settings.app_port {
             command.args(["--app-port", &port.to_string()]);
@@ -248,7 +267,90 @@ pub(crate) fn pair(
         await_answer(port, &request, &mut processes)?;
         local(port)
     };
-    Ok(MeasuredPath { id: id.to_owned(), title: title.to_owned(), endpoint, request, keep_alive: true, processes })
+    Ok(MeasuredPath {
+        id: id.to_owned(),
+        title: title.to_owned(),
+        endpoint,
+        request,
+        keep_alive: true,
+        grpc: None,
+        processes,
+    })
+}
+
+/// The call of the gRPC variants: 1 KiB, of a service that no sidecar knows.
+fn grpc_call(port: u16, metadata: Vec<(&'static str, String)>) -> Call {
+    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+    Call { address, path: "/bench.Echo/Echo", metadata, message: vec![b'x'; PAYLOAD_BYTES] }
+}
+
+fn grpc_path(id: &str, title: &str, call: Call, app: (Rc<Process>, u16), processes: Vec<Process>) -> MeasuredPath {
+    MeasuredPath {
+        id: id.to_owned(),
+        title: title.to_owned(),
+        endpoint: Endpoint::Tcp(call.address),
+        request: Vec::new(),
+        keep_alive: true,
+        grpc: Some(GrpcTarget { call, app: app.0 }),
+        processes,
+    }
+}
+
+/// The gRPC app without sidecars.
+pub(crate) fn grpc_direct(id: &str, title: &str, app: (Rc<Process>, u16)) -> MeasuredPath {
+    grpc_path(id, title, grpc_call(app.1, Vec::new()), app, Vec::new())
+}
+
+/// Two sidecars that pass on gRPC calls.
+///
+/// # Errors
+/// When either does not start, or no call goes through in 20 s.
+pub(crate) fn grpc_pair(
+    id: &str,
+    title: &str,
+    sidecar: &Sidecar,
+    names: Names,
+    app: (Rc<Process>, u16),
+    directory: &Path,
+) -> Result<MeasuredPath> {
+    let directory = directory.join(format!("{id}-{names:?}"));
+    fs::create_dir_all(&directory)?;
+    let configuration = configuration(PairForm::Header, names, &directory)?;
+    let (caller_id, callee_id) = (format!("caller-{}", id.to_lowercase()), format!("callee-{}", id.to_lowercase()));
+    let callee = SidecarSettings {
+        app_id: &callee_id,
+        app_port: Some(app.1),
+        grpc_app: true,
+        configuration: configuration.as_deref(),
+        ..SidecarSettings::default()
+    };
+    let (callee_process, _) = sidecar.start_ready("sidecar of the callee", &callee, &directory)?;
+    if callee_process.log_end().contains("couldn't find name resolver") {
+        bail!("the binary was built without the name resolver {names:?}");
+    }
+    let grpc_port = free_port()?;
+    let caller = SidecarSettings {
+        app_id: &caller_id,
+        grpc_port: Some(grpc_port),
+        configuration: configuration.as_deref(),
+        ..SidecarSettings::default()
+    };
+    let (caller_process, _) = sidecar.start_ready("sidecar of the caller", &caller, &directory)?;
+    let call = grpc_call(grpc_port, vec![("dapr-app-id", callee_id)]);
+    let mut processes = vec![caller_process, callee_process];
+    let deadline = Instant::now() + READY;
+    loop {
+        let Err(last) = grpc::once(&call) else { break };
+        for process in &mut processes {
+            process.still_runs()?;
+        }
+        if Instant::now() > deadline {
+            let logs: Vec<String> = processes.iter().map(Process::log_end).collect();
+            bail!("no good answer in {READY:?}; the last was {last:#}\n{}", logs.join("\n"));
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    Ok(grpc_path(id, title, call, app, processes))
 }
 
 /// The Configuration file a pair needs, if any.
@@ -355,6 +457,7 @@ fn two_hops(
         endpoint: local(upstream),
         request,
         keep_alive: true,
+        grpc: None,
         processes,
     })
 }

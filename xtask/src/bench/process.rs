@@ -54,8 +54,20 @@ impl Process {
     /// # Errors
     /// When it cannot be started or does not say its port.
     pub(crate) fn start_echo(role: &str, directory: &Path) -> Result<(Self, u16)> {
+        Self::start_own(role, "bench-echo", directory)
+    }
+
+    /// Starts this program again as the echo app for gRPC and reads its port.
+    ///
+    /// # Errors
+    /// As [`Self::start_echo`].
+    pub(crate) fn start_grpc_echo(role: &str, directory: &Path) -> Result<(Self, u16)> {
+        Self::start_own(role, "bench-echo-grpc", directory)
+    }
+
+    fn start_own(role: &str, command: &str, directory: &Path) -> Result<(Self, u16)> {
         let mut child = Command::new(std::env::current_exe()?)
-            .arg("bench-echo")
+            .arg(command)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()

@@ -100,7 +100,6 @@ impl Report {
     /// The tables as text.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
-        let direct = self.row("A").map(|row| (median(&row.rated), median(&row.closed)));
         let _ = writeln!(
             text,
             "{} at {:.0} requests/s, {} connections (medians over rounds; added = minus direct)",
@@ -113,7 +112,7 @@ impl Report {
         for row in self.rows.iter().filter(|row| !row.rated.is_empty()) {
             let sample = median(&row.rated);
             let [p50, p90, p99, p999] = sample.latency_us.map(|value| value / 1e3);
-            let added = direct.as_ref().map(|(rated, _)| {
+            let added = self.direct(&row.id).map(|(rated, _)| {
                 let d = rated.latency_us.map(|value| value / 1e3);
                 (p50 - d[0], p99 - d[2], p50 / d[0])
             });
@@ -136,8 +135,8 @@ impl Report {
         );
         for row in self.rows.iter().filter(|row| !row.closed.is_empty()) {
             let sample = median(&row.closed);
-            let ratio = direct
-                .as_ref()
+            let ratio = self
+                .direct(&row.id)
                 .map_or("-".to_owned(), |(_, closed)| format!("{:.2}", sample.per_second / closed.per_second));
             let mebibytes = |kib: &[u64]| list1(&kib.iter().map(|kib| *kib as f64 / 1024.0).collect::<Vec<_>>());
             let _ = writeln!(
@@ -170,15 +169,32 @@ impl Report {
         self.rows.iter().find(|row| row.id == id)
     }
 
-    /// Ours against each peer of the same run.
+    /// The call without anything between, at the rate and at saturation: what row `id` is compared with.
+    fn direct(&self, id: &str) -> Option<(Sample, Sample)> {
+        let direct = self.row(if id.starts_with('G') { "G-direct" } else { "A" })?;
+        Some((median(&direct.rated), median(&direct.closed)))
+    }
+
+    /// Ours against each peer of the same run, calls of gRPC apart.
     fn ratios(&self) -> Vec<String> {
-        let Some(ours) = self.row("D").or_else(|| self.row("ours")) else {
-            return Vec::new();
-        };
+        let mut lines = Vec::new();
+        if let Some(ours) = self.row("D").or_else(|| self.row("ours")) {
+            lines.extend(self.ratios_of(ours, &["nginx", "haproxy", "K", "original"]));
+        }
+        if let Some(ours) = self.row("G") {
+            lines.extend(self.ratios_of(ours, &["G-original"]));
+        }
+        if !lines.is_empty() {
+            lines.insert(0, String::new());
+        }
+        lines
+    }
+
+    fn ratios_of(&self, ours: &Row, peers: &[&str]) -> Vec<String> {
         let (rated, closed) = (median(&ours.rated), median(&ours.closed));
-        let direct = self.row("A").map(|row| median(&row.rated));
-        let mut lines = vec![String::new()];
-        for peer in ["nginx", "haproxy", "K", "original"].iter().filter_map(|id| self.row(id)) {
+        let direct = self.direct(&ours.id).map(|(rated, _)| rated);
+        let mut lines = Vec::new();
+        for peer in peers.iter().filter_map(|id| self.row(id)) {
             let (peer_rated, peer_closed) = (median(&peer.rated), median(&peer.closed));
             let mut line = format!("{} / {} {}:", ours.id, peer.id, peer.title);
             if let Some(direct) = &direct {

@@ -86,6 +86,7 @@ pub(crate) fn tenants(id: &str, title: &str, route: Route, notify: Notify, direc
         endpoint: local(tenant_port),
         request,
         keep_alive: true,
+        grpc: None,
         processes,
     })
 }

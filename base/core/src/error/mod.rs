@@ -119,17 +119,151 @@ impl GrpcCode {
     }
 }
 
+/// The `category` label of an error in `dapr_error_code_total`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Category {
+    Actor,
+    Binding,
+    Common,
+    Configuration,
+    Conversation,
+    Crypto,
+    Health,
+    Job,
+    Lock,
+    Pubsub,
+    Secret,
+    ServiceInvocation,
+    State,
+    Workflow,
+}
+
+impl Category {
+    /// The value of the label.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Actor => "actor",
+            Self::Binding => "binding",
+            Self::Common => "common",
+            Self::Configuration => "configuration",
+            Self::Conversation => "conversation",
+            Self::Crypto => "crypto",
+            Self::Health => "health",
+            Self::Job => "job",
+            Self::Lock => "lock",
+            Self::Pubsub => "pubsub",
+            Self::Secret => "secret",
+            Self::ServiceInvocation => "service-invocation",
+            Self::State => "state",
+            Self::Workflow => "workflow",
+        }
+    }
+}
+
+/// A kind of [`ErrorDetail`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum DetailKind {
+    BadRequest,
+    ErrorInfo,
+    Help,
+    ResourceInfo,
+}
+
+impl DetailKind {
+    /// The name of the message in `google.rpc`.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::BadRequest => "BadRequest",
+            Self::ErrorInfo => "ErrorInfo",
+            Self::Help => "Help",
+            Self::ResourceInfo => "ResourceInfo",
+        }
+    }
+}
+
+/// What an error carries besides code, status and text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    /// Nothing; gRPC does not even have the code.
+    Legacy,
+    /// Over gRPC an `ErrorInfo` whose reason is the code; over HTTP nothing.
+    Basic,
+    /// These details, in this order, over both.
+    Rich(&'static [DetailKind]),
+}
+
 /// One row of the error table: what is fixed about an error.
 #[derive(Debug, PartialEq, Eq)]
 pub struct ErrorSpec {
     /// `errorCode` of the HTTP body.
     pub code: &'static str,
-    /// `ErrorInfo.reason` of rich errors; empty for legacy errors, which carry no details.
+    /// `ErrorInfo.reason` of rich errors; empty for the others.
     pub reason: &'static str,
     /// HTTP status.
     pub http: u16,
     /// gRPC status code.
     pub grpc: GrpcCode,
+    /// The message; each `{}` is a value of the call.
+    pub text: &'static str,
+    /// Its details.
+    pub shape: Shape,
+    /// Labels `error_code` and `category` of `dapr_error_code_total`; `None` = not counted.
+    pub metric: Option<(&'static str, Category)>,
+}
+
+impl ErrorSpec {
+    const fn legacy(category: Category, code: &'static str, http: u16, grpc: GrpcCode, text: &'static str) -> Self {
+        Self { code, reason: "", http, grpc, text, shape: Shape::Legacy, metric: Some((code, category)) }
+    }
+
+    const fn basic(category: Category, code: &'static str, http: u16, grpc: GrpcCode, text: &'static str) -> Self {
+        Self { code, reason: "", http, grpc, text, shape: Shape::Basic, metric: Some((code, category)) }
+    }
+
+    const fn rich(
+        category: Category,
+        code: &'static str,
+        reason: &'static str,
+        http: u16,
+        grpc: GrpcCode,
+        text: &'static str,
+        details: &'static [DetailKind],
+    ) -> Self {
+        Self { code, reason, http, grpc, text, shape: Shape::Rich(details), metric: Some((code, category)) }
+    }
+
+    /// A legacy error that the metric knows under other labels than those of its row.
+    const fn counted_as(
+        _: Category,
+        metric: (&'static str, Category),
+        code: &'static str,
+        http: u16,
+        grpc: GrpcCode,
+        text: &'static str,
+    ) -> Self {
+        Self { code, reason: "", http, grpc, text, shape: Shape::Legacy, metric: Some(metric) }
+    }
+
+    /// A legacy error that the metric does not count.
+    const fn uncounted(_: Category, code: &'static str, http: u16, grpc: GrpcCode, text: &'static str) -> Self {
+        Self { code, reason: "", http, grpc, text, shape: Shape::Legacy, metric: None }
+    }
+
+    /// The text with `values` in place of each `{}`, in order. A value that is missing is left empty, one too many is left out.
+    pub fn text_with(&self, values: &[&dyn fmt::Display]) -> String {
+        let mut values = values.iter();
+        let mut parts = self.text.split("{}");
+        let mut text = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            if let Some(value) = values.next() {
+                text.push_str(&value.to_string());
+            }
+            text.push_str(part);
+        }
+        text
+    }
 }
 
 /// A machine-readable detail, one of the `google.rpc` error detail messages.
@@ -159,6 +293,17 @@ pub enum ErrorDetail {
     Help(Vec<(String, String)>),
 }
 
+/// What a component wants gRPC callers to see instead of the message and the details; HTTP callers see its status only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ComponentStatus {
+    /// Message of the status.
+    pub message: String,
+    /// `ErrorInfo.reason`.
+    pub reason: String,
+    /// `ErrorInfo.domain`.
+    pub domain: String,
+}
+
 /// An error of an API call: a table row, a message and details.
 #[derive(Clone, Debug)]
 pub struct ApiError {
@@ -172,12 +317,37 @@ pub struct ApiError {
     pub message: String,
     /// Details in wire order.
     pub details: Vec<ErrorDetail>,
+    /// What the component wants gRPC callers to see, when it says so itself.
+    pub component: Option<Box<ComponentStatus>>,
+}
+
+impl ErrorDetail {
+    /// Its kind.
+    pub const fn kind(&self) -> DetailKind {
+        match self {
+            Self::ErrorInfo { .. } => DetailKind::ErrorInfo,
+            Self::ResourceInfo { .. } => DetailKind::ResourceInfo,
+            Self::BadRequest(_) => DetailKind::BadRequest,
+            Self::Help(_) => DetailKind::Help,
+        }
+    }
 }
 
 impl ApiError {
-    /// Makes an error of a row. Rich rows get their `ErrorInfo` when [`Self::info`] is called.
+    /// Makes an error of a row with its own text, `values` in place of each `{}`. Rich rows get their `ErrorInfo` when
+    /// [`Self::info`] is called.
+    pub fn of(spec: &'static ErrorSpec, values: &[&dyn fmt::Display]) -> Self {
+        Self::new(spec, spec.text_with(values))
+    }
+
+    /// Labels `error_code` and `category` of `dapr_error_code_total`; `None` for what is not counted.
+    pub fn metric_labels(&self) -> Option<(&'static str, &'static str)> {
+        self.spec.metric.map(|(code, category)| (code, category.label()))
+    }
+
+    /// Makes an error of a row with another text. Rich rows get their `ErrorInfo` when [`Self::info`] is called.
     pub fn new(spec: &'static ErrorSpec, message: impl Into<String>) -> Self {
-        Self { spec, http: spec.http, grpc: spec.grpc, message: message.into(), details: Vec::new() }
+        Self { spec, http: spec.http, grpc: spec.grpc, message: message.into(), details: Vec::new(), component: None }
     }
 
     /// Replaces both statuses, for errors whose component chose them.
@@ -252,6 +422,22 @@ mod tests {
         assert_eq!(GrpcCode::from_http_status(400), GrpcCode::Internal);
         assert_eq!(GrpcCode::from_http_status(418), GrpcCode::Unknown);
         assert_eq!(GrpcCode::from_number(99), GrpcCode::Unknown);
+    }
+
+    #[test]
+    fn values_take_their_places_in_the_text() {
+        let error = ApiError::of(&table::STATE_GET, &[&"k", &"s", &7]);
+        assert_eq!(error.message, "fail to get k from state store s: 7");
+        assert_eq!(table::STATE_GET.text_with(&[&"{}"]), "fail to get {} from state store : ");
+        assert_eq!(table::JOB_EMPTY.text_with(&[&"unused"]), "Job is empty");
+    }
+
+    #[test]
+    fn metrics_know_code_and_category() {
+        let labels = |spec| ApiError::of(spec, &[]).metric_labels();
+        assert_eq!(labels(&table::STATE_ILLEGAL_KEY), Some(("ERR_MALFORMED_REQUEST", "state")));
+        assert_eq!(labels(&table::MALFORMED_RESPONSE), Some(("ERR_DIRECT_INVOKE", "service-invocation")));
+        assert_eq!(labels(&table::GENERIC), None);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use uuid::Uuid;
 
 use super::delivery::{Attempt, DeliveryResult, Worker};
 use super::envelope::{CloudEvent, from_raw, has_expired};
+use super::subscriptions::answer;
 
 const DEFAULT_COUNT: usize = 100;
 const DEFAULT_AWAIT: Duration = Duration::from_secs(1);
@@ -215,7 +216,9 @@ impl Worker {
                 }
             }
         };
+        let started = Instant::now();
         let _ = self.attempts(attempt).await; // what is left is in `answers`
+        self.count_batch(&answers.lock(), started.elapsed());
         let ended = group.into_iter().zip(answers.into_inner()).map(|(pending, answer)| {
             let end = match answer {
                 Some(DeliveryResult::Success) => End::Done,
@@ -226,6 +229,20 @@ impl Worker {
             (pending.delivery, end)
         });
         self.finish(ended.collect()).await;
+    }
+
+    /// Tells the metrics how many events of a batch ended with success, retry and drop.
+    fn count_batch(&self, answers: &[Option<DeliveryResult>], elapsed: Duration) {
+        let Some(metrics) = self.pubsubs.metrics.component() else { return };
+        let mut counts = [0; 3];
+        for answer in answers {
+            counts[match answer {
+                Some(DeliveryResult::Success) => 0,
+                Some(DeliveryResult::Drop) => 2,
+                Some(DeliveryResult::Retry(_)) | None => 1,
+            }] += 1;
+        }
+        metrics.bulk_delivered(&self.subscription.topic, counts, elapsed);
     }
 
     fn bulk_event(&self, path: String, items: Vec<Arc<BulkItem>>) -> BulkEvent {
@@ -249,7 +266,7 @@ impl Worker {
                 End::Discard => self.discard(message).await,
                 End::GiveUp => self.give_up(message).await,
             };
-            ack.answer(outcome);
+            answer(self, ack, outcome);
         });
         stream::iter(answers).buffered(DEAD_LETTER_CONCURRENCY).collect::<()>().await;
     }

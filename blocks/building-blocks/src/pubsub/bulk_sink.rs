@@ -17,6 +17,7 @@ use pillion_proto::runtime::v1::topic_event_response::TopicEventResponseStatus;
 use pillion_runtime::app_channel::{GrpcChannel, HttpChannel, to_metadata};
 use pillion_runtime::body::Body;
 use pillion_runtime::message::{AppStatus, InvokeRequest};
+use pillion_telemetry::trace::{Span, Started, Tracer};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tonic::{Code, Status};
@@ -25,7 +26,7 @@ use super::bulk::{BulkEvent, BulkItem};
 use super::content_type::{CLOUD_EVENT, OCTET_STREAM};
 use super::delivery::{DeliveryFailure, DeliveryResult};
 use super::sink::{ANSWER_LIMIT, add_binary_trace, attribute, event_data, extensions};
-use super::trace::TraceContext;
+use super::trace::{self, TraceContext};
 
 const EVENT_TYPE: &str = "com.dapr.event.sent.bulk";
 
@@ -70,12 +71,18 @@ struct StatusJson {
 }
 
 /// Delivers a batch to an HTTP app.
-pub(super) async fn deliver_http(channel: &HttpChannel, log: &Logger, bulk: &BulkEvent) -> Vec<DeliveryResult> {
+pub(super) async fn deliver_http(
+    channel: &HttpChannel,
+    tracer: &Tracer,
+    log: &Logger,
+    bulk: &BulkEvent,
+) -> Vec<DeliveryResult> {
     let body = match serde_json::to_vec(&envelope_json(bulk)) {
         Ok(body) => body,
         Err(error) => return all(bulk, &failed(format!("the bulk envelope cannot be written: {error}"))),
     };
-    let mut headers = headers(bulk);
+    let Trace { context, spans } = start(tracer, bulk);
+    let mut headers = headers(bulk, context);
     headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     let (method, query) = bulk.path.split_once('?').unwrap_or((&bulk.path, ""));
     let request = InvokeRequest {
@@ -89,13 +96,16 @@ pub(super) async fn deliver_http(channel: &HttpChannel, log: &Logger, bulk: &Bul
     let response = match channel.invoke(request).await {
         Ok(response) => response,
         Err(error) => {
-            return all(bulk, &failed(format!("error from app channel while sending pub/sub event to app: {error}")));
+            let message = format!("error from app channel while sending pub/sub event to app: {error}");
+            spans.into_iter().for_each(|span| trace::end(Some(span), Some(&message)));
+            return all(bulk, &failed(message));
         }
     };
     let status = match response.status {
         AppStatus::Http(code) => code,
         AppStatus::Grpc(_) => 500, // an HTTP channel never answers so
     };
+    spans.into_iter().for_each(|span| trace::end_http(Some(span), status));
     let answer = response.body.collect(ANSWER_LIMIT).await.map_err(|error| error.to_string());
     match status {
         200..=299 => match answer.and_then(|body| parse_answer(&body)) {
@@ -117,12 +127,17 @@ pub(super) async fn deliver_http(channel: &HttpChannel, log: &Logger, bulk: &Bul
 }
 
 /// Delivers a batch to a gRPC app; one that knows only the older service gets it there.
-pub(super) async fn deliver_grpc(channel: &GrpcChannel, log: &Logger, bulk: &BulkEvent) -> Vec<DeliveryResult> {
+pub(super) async fn deliver_grpc(
+    channel: &GrpcChannel,
+    tracer: &Tracer,
+    log: &Logger,
+    bulk: &BulkEvent,
+) -> Vec<DeliveryResult> {
     let (message, unreadable) = envelope_proto(bulk);
     let mut results = if message.entries.is_empty() {
         all(bulk, &DeliveryResult::Success)
     } else {
-        call_grpc(channel, log, bulk, message).await
+        call_grpc(channel, tracer, log, bulk, message).await
     };
     for (index, problem) in unreadable {
         if let Some(result) = results.get_mut(index) {
@@ -134,24 +149,28 @@ pub(super) async fn deliver_grpc(channel: &GrpcChannel, log: &Logger, bulk: &Bul
 
 async fn call_grpc(
     channel: &GrpcChannel,
+    tracer: &Tracer,
     log: &Logger,
     bulk: &BulkEvent,
     message: pb::TopicEventBulkRequest,
 ) -> Vec<DeliveryResult> {
+    let Trace { context, spans } = start(tracer, bulk);
     let request = || {
         let mut request = tonic::Request::new(message.clone());
-        *request.metadata_mut() = to_metadata(&headers(bulk));
-        add_binary_trace(request.metadata_mut(), trace(bulk));
+        *request.metadata_mut() = to_metadata(&headers(bulk, context));
+        add_binary_trace(request.metadata_mut(), context);
         channel.add_token(request.metadata_mut());
         request
     };
-    let mut answer = AppCallbackClient::new(channel.connection()).on_bulk_topic_event(request()).await;
+    let mut answer = AppCallbackClient::new(channel.callbacks()).on_bulk_topic_event(request()).await;
     if let Err(status) = &answer
         && status.code() == Code::Unimplemented
     {
         log.warn(format_args!("falling back to OnBulkTopicEventAlpha1 due to unimplemented error: {status}"));
         answer = alpha(channel, request()).await;
     }
+    let failure = answer.as_ref().err().map(Status::message);
+    spans.into_iter().for_each(|span| trace::end(Some(span), failure));
     match answer {
         Ok(answer) => judge(
             log,
@@ -176,7 +195,7 @@ async fn alpha(
     channel: &GrpcChannel,
     request: tonic::Request<pb::TopicEventBulkRequest>,
 ) -> Result<tonic::Response<pb::TopicEventBulkResponse>, Status> {
-    AppCallbackAlphaClient::new(channel.connection()).on_bulk_topic_event_alpha1(request).await
+    AppCallbackAlphaClient::new(channel.callbacks()).on_bulk_topic_event_alpha1(request).await
 }
 
 /// What an app said of an event.
@@ -253,14 +272,27 @@ fn all(bulk: &BulkEvent, result: &DeliveryResult) -> Vec<DeliveryResult> {
     vec![result.clone(); bulk.items.len()]
 }
 
-/// The trace of the call: that of the last event that has one.
-fn trace(bulk: &BulkEvent) -> Option<TraceContext> {
-    bulk.items.iter().rev().filter(|item| item.raw.is_none()).find_map(|item| TraceContext::of_event(&item.cloud_event))
+/// The trace of a call: its context, and one span for each event that has a trace.
+struct Trace {
+    context: Option<TraceContext>,
+    spans: Vec<Span>,
 }
 
-fn headers(bulk: &BulkEvent) -> HeaderMap {
+/// The context of the call is that of the last event that has one. *Source:* the original starts the spans in order, each in the
+/// place of the one before.
+fn start(tracer: &Tracer, bulk: &BulkEvent) -> Trace {
+    let mut trace = Trace { context: None, spans: Vec::new() };
+    for item in bulk.items.iter().filter(|item| item.raw.is_none()) {
+        let Started { context, span } = trace::start(tracer, &bulk.topic, trace::of_event(&item.cloud_event));
+        trace.context = context.or(trace.context);
+        trace.spans.extend(span);
+    }
+    trace
+}
+
+fn headers(bulk: &BulkEvent, context: Option<TraceContext>) -> HeaderMap {
     let mut headers = HeaderMap::new();
-    let trace_parent = trace(bulk).map(|context| ("traceparent", context.to_string()));
+    let trace_parent = context.map(|context| ("traceparent", context.to_string()));
     let metadata = bulk.metadata.iter().map(|(key, value)| (key.as_str(), value.clone()));
     for (key, value) in metadata.chain(trace_parent) {
         if let (Ok(name), Ok(value)) = (HeaderName::from_bytes(key.as_bytes()), HeaderValue::from_str(&value)) {

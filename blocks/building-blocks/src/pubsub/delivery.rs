@@ -7,7 +7,7 @@ use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use base64::Engine as _;
@@ -16,6 +16,7 @@ use bytes::Bytes;
 use pillion_contract::{Message, Outcome};
 use pillion_core::log::Logger;
 use pillion_runtime::resiliency::{Failure, FailureClass, Policy};
+use pillion_telemetry::metrics::Ingress;
 use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +25,7 @@ use super::envelope::{CloudEvent, from_raw, has_expired};
 use super::routing::Router;
 use super::sink::attribute;
 use super::table::TopicSubscription;
-use super::trace::TraceContext;
+use super::trace::{TraceContext, of_event};
 use super::{BulkEvent, PubSubs};
 
 /// How long putting a message on the dead letter topic may take. *Source:* spec app_channel.md §4.2.
@@ -56,7 +57,7 @@ impl Event {
 
     /// The trace context to pass on.
     pub fn trace(&self) -> Option<TraceContext> {
-        TraceContext::of_event(&self.cloud_event)
+        of_event(&self.cloud_event)
     }
 }
 
@@ -153,12 +154,13 @@ impl Worker {
                 self.log.error(format_args!(
                     "error deserializing cloud event in pubsub {name} and topic {topic}: {problem}"
                 ));
-                return self.give_up(message).await;
+                return self.give_up_counted(&topic, message).await;
             }
         };
         if has_expired(&cloud_event) {
             let field = |name: &str| cloud_event.get(name).and_then(Value::as_str).unwrap_or_default();
             self.log.warn(format_args!("dropping expired pub/sub event {} as of {}", field("id"), field("expiration")));
+            self.count(&topic, Ingress::Drop, Duration::ZERO);
             return self.discard(message).await;
         }
         let path = match self.router.route(&cloud_event) {
@@ -166,6 +168,7 @@ impl Worker {
             Ok(None) => {
                 self.log
                     .debug(format_args!("no matching route for event in pubsub {name} and topic {topic}; skipping"));
+                self.count(&topic, Ingress::Refused, Duration::ZERO);
                 return self.discard(message).await;
             }
             Err(problem) => {
@@ -173,7 +176,7 @@ impl Worker {
                 self.log.error(format_args!(
                     "error finding matching route for event {id} in pubsub {name} and topic {topic}: {problem}"
                 ));
-                return self.give_up(message).await;
+                return self.give_up_counted(&topic, message).await;
             }
         };
         let event =
@@ -183,7 +186,15 @@ impl Worker {
 
     async fn deliver(&self, event: &Event, message: Message) -> Outcome {
         let attempt = || async {
-            match self.sink.deliver(event).await {
+            let started = Instant::now();
+            let result = self.sink.deliver(event).await;
+            let outcome = match &result {
+                DeliveryResult::Success => Ingress::Success,
+                DeliveryResult::Drop => Ingress::Refused,
+                DeliveryResult::Retry(_) => Ingress::Retry,
+            };
+            self.count(&event.topic, outcome, started.elapsed());
+            match result {
                 DeliveryResult::Success => Ok(true),
                 DeliveryResult::Drop => Ok(false),
                 DeliveryResult::Retry(failure) => {
@@ -199,8 +210,23 @@ impl Worker {
             Some(Ok(true)) => Outcome::Ack,
             Some(Ok(false)) => self.discard(message).await,
             None | Some(Err(_)) if self.closing.is_cancelled() => Outcome::Nack,
-            None | Some(Err(_)) => self.give_up(message).await,
+            None | Some(Err(_)) => self.give_up_counted(&event.topic, message).await,
         }
+    }
+
+    /// Tells the metrics what became of a message, or of an attempt at it. `elapsed`: what the app took.
+    fn count(&self, topic: &str, outcome: Ingress, elapsed: Duration) {
+        if let Some(metrics) = self.pubsubs.metrics.component() {
+            metrics.delivered(&self.subscription.pubsub_name, topic, outcome, elapsed);
+        }
+    }
+
+    async fn give_up_counted(&self, topic: &str, message: Message) -> Outcome {
+        let outcome = self.give_up(message).await;
+        // Acknowledged means that it is on the dead letter topic now.
+        let ingress = if outcome == Outcome::Ack { Ingress::Drop } else { Ingress::Retry };
+        self.count(topic, ingress, Duration::ZERO);
+        outcome
     }
 
     /// Runs attempts under the inbound policy; `None` when the subscription closed between two of them.

@@ -27,6 +27,8 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use pillion_contract::{Metadata, PubSub};
 use pillion_runtime::resiliency::Policies;
+use pillion_telemetry::metrics::Metrics;
+use pillion_telemetry::trace::Tracer;
 
 use scopes::Scopes;
 
@@ -45,6 +47,8 @@ pub struct PubSubs {
     app_id: String,
     namespace: String,
     policies: Arc<Policies>,
+    tracer: Tracer,
+    metrics: Metrics,
     entries: ArcSwap<HashMap<String, Arc<Entry>>>,
 }
 
@@ -58,7 +62,27 @@ struct Entry {
 impl PubSubs {
     /// Makes the block without components.
     pub fn new(app_id: &str, namespace: &str, policies: Arc<Policies>) -> Self {
-        Self { app_id: app_id.to_owned(), namespace: namespace.to_owned(), policies, entries: ArcSwap::default() }
+        let (tracer, entries) = (Tracer::default(), ArcSwap::default());
+        Self {
+            app_id: app_id.to_owned(),
+            namespace: namespace.to_owned(),
+            policies,
+            tracer,
+            metrics: Metrics::off(),
+            entries,
+        }
+    }
+
+    /// The same with spans for the entries of bulk publishes.
+    #[must_use]
+    pub fn traced(self, tracer: Tracer) -> Self {
+        Self { tracer, ..self }
+    }
+
+    /// The same, recording what is published and delivered.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Adds a component, replacing one of the same name. `namespaced`: its metadata as written used `{namespace}`, so its

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -10,7 +11,9 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use pillion_contract::{ComponentError, PublishRequest};
 use pillion_core::error::ApiError;
+use pillion_core::json;
 use pillion_runtime::resiliency::{self, ComponentKind, Failure, FailureClass};
+use pillion_telemetry::trace::{Span, SpanKind, Started};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -35,6 +38,8 @@ pub struct PublishCall {
     pub trace_parent: Option<String>,
     /// `tracestate` of the call.
     pub trace_state: Option<String>,
+    /// Name of the span each entry of a bulk publish gets.
+    pub span_name: String,
 }
 
 /// One event of a bulk publish.
@@ -112,10 +117,18 @@ impl PubSubs {
     /// The `ERR_PUBSUB_*` rows: unknown component, empty names, topic not allowed, unreadable metadata or event, broker.
     pub async fn publish(&self, call: PublishCall, data: Bytes, content_type: &str) -> Result<(), ApiError> {
         let entry = self.checked(&call.pubsub_name, &call.topic, &call.metadata)?;
-        let raw = is_raw(&call.metadata)
-            .map_err(|error| errors::metadata_not_readable(&call.pubsub_name, &call.metadata, &error))?;
-        let data = if raw { data } else { self.wrap(&entry, &call, &data, content_type, &call.metadata)? };
-        self.send(&entry, &call.topic, data, None, call.metadata).await
+        let raw = self.check_metadata(&call)?;
+        let data = if raw {
+            data
+        } else {
+            self.wrap(&entry, &call, &data, content_type, &call.metadata, call.trace_parent.as_deref())?
+        };
+        let started = Instant::now();
+        let result = self.send(&entry, &call.topic, data, None, call.metadata).await;
+        if let Some(metrics) = self.metrics.component() {
+            metrics.published(&entry.name, &call.topic, result.is_ok(), started.elapsed());
+        }
+        result
     }
 
     /// Publishes several events; all are tried.
@@ -124,8 +137,7 @@ impl PubSubs {
     /// As [`Self::publish`], with the entries that failed.
     pub async fn bulk_publish(&self, call: PublishCall, entries: Vec<BulkEntry>) -> Result<(), BulkPublishError> {
         let entry = self.checked(&call.pubsub_name, &call.topic, &call.metadata)?;
-        let raw = is_raw(&call.metadata)
-            .map_err(|error| errors::metadata_not_readable(&call.pubsub_name, &call.metadata, &error))?;
+        let raw = self.check_metadata(&call)?;
         let mut ids = HashSet::new();
         if !entries.iter().all(|entry| !entry.entry_id.is_empty() && ids.insert(entry.entry_id.as_str())) {
             let problem = "entryId is duplicated or not present for entry";
@@ -136,6 +148,7 @@ impl PubSubs {
         }
         let topic = self.broker_topic(&entry, &call.topic);
         let mut pending = Vec::with_capacity(entries.len());
+        let mut spans = Vec::new();
         for item in entries {
             let mut metadata = item.metadata;
             if !metadata.is_empty() {
@@ -143,8 +156,14 @@ impl PubSubs {
                     metadata.entry(key.clone()).or_insert_with(|| value.clone());
                 }
             }
-            let data =
-                if raw { item.data } else { self.wrap(&entry, &call, &item.data, &item.content_type, &metadata)? };
+            let data = if raw {
+                item.data
+            } else {
+                let (trace_parent, span) = self.trace_entry(&call);
+                spans.extend(span);
+                let trace_parent = trace_parent.as_deref().or(call.trace_parent.as_deref());
+                self.wrap(&entry, &call, &item.data, &item.content_type, &metadata, trace_parent)?
+            };
             let content_type = Some(item.content_type).filter(|text| raw && !text.is_empty());
             pending.push(Unpublished {
                 request: PublishRequest { topic: topic.clone(), data, content_type, metadata },
@@ -153,6 +172,7 @@ impl PubSubs {
         }
         let policy = self.policies.component_outbound(&call.pubsub_name, ComponentKind::Pubsub);
         let pending = parking_lot::Mutex::new(pending);
+        let started = Instant::now();
         let result = resiliency::run(policy.as_deref(), |_| {
             let attempt = std::mem::take(&mut *pending.lock());
             let (entry, pending) = (&entry, &pending);
@@ -162,8 +182,14 @@ impl PubSubs {
             }
         })
         .await;
+        if let Some(metrics) = self.metrics.component() {
+            metrics.bulk_published(&entry.name, &call.topic, result.is_ok(), started.elapsed());
+        }
         let Err(error) = result else { return Ok(()) };
         let text = error.to_string();
+        for span in &mut spans {
+            span.fail(text.as_str());
+        }
         let failed = match error {
             resiliency::PolicyError::Operation(Leftover(failed, _)) => failed,
             _ => pending
@@ -183,6 +209,14 @@ impl PubSubs {
         self.checked(&call.pubsub_name, &call.topic, &call.metadata).map(|_| ())
     }
 
+    /// Whether events go out without an envelope.
+    ///
+    /// # Errors
+    /// `ERR_PUBSUB_REQUEST_METADATA` when the metadata says neither yes nor no.
+    pub fn check_metadata(&self, call: &PublishCall) -> Result<bool, ApiError> {
+        is_raw(&call.metadata).map_err(|error| errors::metadata_not_readable(&call.pubsub_name, &call.metadata, &error))
+    }
+
     /// The error of a publish whose body could not be read.
     pub fn body_not_read(&self, call: &PublishCall, error: &str) -> ApiError {
         errors::publish_failed(&call.pubsub_name, &call.topic, error)
@@ -198,8 +232,10 @@ impl PubSubs {
     /// # Errors
     /// `ERR_PUBSUB_EVENTS_SER`: not the JSON that was expected, or an event that does not fit its content type.
     pub fn read_bulk_entries(&self, call: &PublishCall, body: &[u8]) -> Result<Vec<BulkEntry>, ApiError> {
-        let entries: Vec<HttpEntry> =
-            pillion_core::json::from_slice(body).map_err(|error| self.entries_not_read(call, &error.to_string()))?;
+        let entries: Option<Vec<HttpEntry>> = match json::first_of(body) {
+            None => return Err(self.entries_not_read(call, "EOF")),
+            Some(read) => read.map_err(|error| self.entries_not_read(call, &json::error_text(&error)))?,
+        };
         let read = |entry: HttpEntry| {
             let data = event_bytes(&entry.event, &entry.content_type)
                 .map_err(|error| errors::envelope_not_written(&call.pubsub_name, &call.topic, &self.app_id, &error))?;
@@ -210,7 +246,7 @@ impl PubSubs {
                 metadata: entry.metadata.unwrap_or_default(),
             })
         };
-        entries.into_iter().map(read).collect()
+        entries.unwrap_or_default().into_iter().map(read).collect()
     }
 
     /// Publishes bytes as they are, for dead letters; scopes and the outbound policy apply.
@@ -242,6 +278,16 @@ impl PubSubs {
         Ok(entry)
     }
 
+    /// The trace of one entry of a bulk publish: a span of its own below the call's, when spans are recorded.
+    fn trace_entry(&self, call: &PublishCall) -> (Option<String>, Option<Span>) {
+        if !self.tracer.is_on() {
+            return (None, None);
+        }
+        let parent = call.trace_parent.as_deref().and_then(TraceContext::parse);
+        let Started { context, span } = self.tracer.start(SpanKind::Producer, parent, || call.span_name.clone());
+        (context.map(|context| context.to_string()), span)
+    }
+
     fn wrap(
         &self,
         entry: &Entry,
@@ -249,14 +295,11 @@ impl PubSubs {
         data: &[u8],
         content_type: &str,
         metadata: &BTreeMap<String, String>,
+        trace_parent: Option<&str>,
     ) -> Result<Bytes, ApiError> {
         // A caller without a trace publishes events with an empty one, as in the original.
-        let trace_parent = call
-            .trace_parent
-            .as_deref()
-            .and_then(TraceContext::parse)
-            .map(|context| context.to_string())
-            .unwrap_or_default();
+        let trace_parent =
+            trace_parent.and_then(TraceContext::parse).map(|context| context.to_string()).unwrap_or_default();
         let request = EnvelopeRequest {
             app_id: &self.app_id,
             pubsub_name: &call.pubsub_name,
@@ -341,15 +384,24 @@ impl Kept<'_> {
     }
 }
 
+/// What is wrong with a base64 text, in the words of the original.
+fn base64_problem(error: &base64::DecodeError) -> String {
+    let place = match error {
+        base64::DecodeError::InvalidByte(place, _) | base64::DecodeError::InvalidLastSymbol(place, _) => *place,
+        base64::DecodeError::InvalidLength(length) => length - length % 4,
+        base64::DecodeError::InvalidPadding => return "illegal base64 data: wrong padding".to_owned(),
+    };
+    format!("illegal base64 data at input byte {place}")
+}
+
 /// The bytes of an event in a bulk publish over HTTP. *Source:* spec http_api.md §6.
 fn event_bytes(event: &Value, content_type: &str) -> Result<Bytes, String> {
     let mismatch = || "error: mismatch between contentType and event".to_owned();
     if is_binary(content_type) {
         let text = event.as_str().ok_or_else(mismatch)?;
-        return STANDARD
-            .decode(text)
-            .map(Bytes::from)
-            .map_err(|error| format!("error: unable to decode base64 application/octect-stream data: {error}"));
+        return STANDARD.decode(text).map(Bytes::from).map_err(|error| {
+            format!("error: unable to decode base64 application/octect-stream data: {}", base64_problem(&error))
+        });
     }
     if is_text(content_type) {
         return event.as_str().map(|text| Bytes::copy_from_slice(text.as_bytes())).ok_or_else(mismatch);

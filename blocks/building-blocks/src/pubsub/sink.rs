@@ -15,6 +15,7 @@ use pillion_proto::runtime::v1::app_callback_client::AppCallbackClient;
 use pillion_runtime::app_channel::{AppChannel, GrpcChannel, HttpChannel, to_metadata};
 use pillion_runtime::body::Body;
 use pillion_runtime::message::{AppStatus, InvokeRequest};
+use pillion_telemetry::trace::{Started, Tracer};
 use prost_types::value::Kind;
 use serde_json::Value;
 use tonic::Code;
@@ -25,32 +26,34 @@ use super::bulk_sink::{deliver_grpc, deliver_http};
 use super::content_type::{CLOUD_EVENT, is_cloud_event, is_json, is_text};
 use super::delivery::{DeliveryFailure, DeliveryResult, DeliverySink, Event};
 use super::envelope::CloudEvent;
-use super::trace::TraceContext;
+use super::trace::{self, TraceContext};
 
 /// The largest answer of an app that is read, in bytes.
 pub(super) const ANSWER_LIMIT: usize = 4 * 1024 * 1024;
 /// Attributes that have fields of their own in `TopicEventRequest`.
 const OWN_FIELDS: [&str; 7] = ["id", "source", "datacontenttype", "type", "specversion", "data", "data_base64"];
 
-/// The sink of an app channel.
-pub fn app_sink(channel: AppChannel, log: &Logger) -> Arc<dyn DeliverySink> {
+/// The sink of an app channel; `tracer` starts the spans of deliveries.
+pub fn app_sink(channel: AppChannel, tracer: &Tracer, log: &Logger) -> Arc<dyn DeliverySink> {
     let log = log.scope("dapr.runtime.processor.subscription");
     match channel {
-        AppChannel::Http(channel) => Arc::new(HttpSink { channel, log }),
-        AppChannel::Grpc(channel) => Arc::new(GrpcSink { channel, log }),
+        AppChannel::Http(channel) => Arc::new(HttpSink { channel, tracer: tracer.clone(), log }),
+        AppChannel::Grpc(channel) => Arc::new(GrpcSink { channel, tracer: tracer.clone(), log }),
     }
 }
 
 /// Delivers to an HTTP app.
 pub struct HttpSink {
     channel: Arc<HttpChannel>,
+    tracer: Tracer,
     log: Logger,
 }
 
 #[async_trait]
 impl DeliverySink for HttpSink {
     async fn deliver(&self, event: &Event) -> DeliveryResult {
-        let mut headers = headers(event);
+        let Started { context, span } = trace::start(&self.tracer, &event.topic, event.trace());
+        let mut headers = headers(event, context);
         headers.insert(http::header::CONTENT_TYPE, HeaderValue::from_static(CLOUD_EVENT));
         let (method, query) = event.path.split_once('?').unwrap_or((&event.path, ""));
         let request = InvokeRequest {
@@ -65,6 +68,7 @@ impl DeliverySink for HttpSink {
             Ok(response) => response,
             Err(error) => {
                 let message = format!("error returned from app channel while sending pub/sub event to app: {error}");
+                trace::end(span, Some(&message));
                 return DeliveryResult::Retry(DeliveryFailure { message, status: None });
             }
         };
@@ -72,12 +76,13 @@ impl DeliverySink for HttpSink {
             AppStatus::Http(code) => code,
             AppStatus::Grpc(_) => 500, // an HTTP channel never answers so
         };
+        trace::end_http(span, status);
         let body = response.body.collect(ANSWER_LIMIT).await.unwrap_or_default();
         self.judge(event, status, &body)
     }
 
     async fn deliver_bulk(&self, bulk: &BulkEvent) -> Vec<DeliveryResult> {
-        deliver_http(&self.channel, &self.log, bulk).await
+        deliver_http(&self.channel, &self.tracer, &self.log, bulk).await
     }
 }
 
@@ -130,10 +135,10 @@ fn answered_status(body: &[u8]) -> Option<String> {
     }
 }
 
-/// Message metadata and trace context as headers; what cannot be a header is left out.
-fn headers(event: &Event) -> HeaderMap {
+/// Message metadata and the context of the delivery as headers; what cannot be a header is left out.
+fn headers(event: &Event, context: Option<TraceContext>) -> HeaderMap {
     let mut headers = HeaderMap::with_capacity(event.metadata.len() + 3);
-    let trace_parent = event.trace().map(|context| context.to_string());
+    let trace_parent = context.map(|context| context.to_string());
     let trace_state = Some(event.attribute("tracestate")).filter(|state| !state.is_empty());
     let trace = [("traceparent", trace_parent.as_deref()), ("tracestate", trace_state)];
     let metadata = event.metadata.iter().map(|(key, value)| (key.as_str(), value.as_str()));
@@ -150,6 +155,7 @@ fn headers(event: &Event) -> HeaderMap {
 /// Delivers to a gRPC app.
 pub struct GrpcSink {
     channel: Arc<GrpcChannel>,
+    tracer: Tracer,
     log: Logger,
 }
 
@@ -164,11 +170,14 @@ impl DeliverySink for GrpcSink {
                 return retry(format!("error returned from app while processing pub/sub event: {problem}"), None);
             }
         };
+        let Started { context, span } = trace::start(&self.tracer, &event.topic, event.trace());
         let mut request = tonic::Request::new(message);
-        *request.metadata_mut() = to_metadata(&headers(event));
-        add_binary_trace(request.metadata_mut(), event.trace());
+        *request.metadata_mut() = to_metadata(&headers(event, context));
+        add_binary_trace(request.metadata_mut(), context);
         self.channel.add_token(request.metadata_mut());
-        match AppCallbackClient::new(self.channel.connection()).on_topic_event(request).await {
+        let answer = AppCallbackClient::new(self.channel.callbacks()).on_topic_event(request).await;
+        trace::end(span, answer.as_ref().err().map(tonic::Status::message));
+        match answer {
             Ok(answer) => self.judge(id, answer.into_inner().status),
             Err(status) if status.code() == Code::Unimplemented => {
                 self.log.warn(format_args!(
@@ -187,7 +196,7 @@ impl DeliverySink for GrpcSink {
     }
 
     async fn deliver_bulk(&self, bulk: &BulkEvent) -> Vec<DeliveryResult> {
-        deliver_grpc(&self.channel, &self.log, bulk).await
+        deliver_grpc(&self.channel, &self.tracer, &self.log, bulk).await
     }
 }
 

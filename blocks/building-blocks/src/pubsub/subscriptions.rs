@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use pillion_contract::{Delivery, SubscribeRequest};
+use pillion_contract::{AckHandle, Delivery, Outcome, SubscribeRequest};
 use pillion_core::log::Logger;
 use pillion_resources::types::{RouteRule, Subscription};
 use pillion_runtime::resiliency::ComponentKind;
@@ -255,10 +255,19 @@ async fn run_single(worker: Arc<Worker>, mut deliveries: mpsc::Receiver<Delivery
                 let worker = worker.clone();
                 tasks.spawn(async move {
                     let outcome = worker.process(delivery.message).await;
-                    delivery.ack.answer(outcome);
+                    answer(&worker, delivery.ack, outcome);
                 });
             }
         }
     }
     while tasks.join_next().await.is_some() {}
+}
+
+/// Answers a message. While its subscription closes, one that was not processed is given back without an answer: a broker
+/// that counts refusals, or has a dead letter queue of its own, must not count the end of a sidecar as one.
+pub(super) fn answer(worker: &Worker, ack: AckHandle, outcome: Outcome) {
+    match outcome {
+        Outcome::Nack if worker.closing.is_cancelled() => drop(ack),
+        outcome => ack.answer(outcome),
+    }
 }

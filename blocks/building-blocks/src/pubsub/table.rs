@@ -274,7 +274,7 @@ async fn ask_grpc(channel: &GrpcChannel, policy: &Policy, log: &Logger) -> Resul
         .run(async |_| {
             let mut request = tonic::Request::new(());
             channel.add_token(request.metadata_mut());
-            match AppCallbackClient::new(channel.connection()).list_topic_subscriptions(request).await {
+            match AppCallbackClient::new(channel.callbacks()).list_topic_subscriptions(request).await {
                 Ok(answer) => Ok(answer.into_inner()),
                 Err(status) if status.code() == Code::Unimplemented => {
                     log.info("pubsub subscriptions: gRPC app does not implement ListTopicSubscriptions");

@@ -6,12 +6,14 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use pillion_contract::{SecretBundle, SecretStore};
 use pillion_core::error::{ApiError, table};
 use pillion_resources::SecretsScope;
 use pillion_runtime::resiliency::{self, ComponentKind, Policies};
+use pillion_telemetry::metrics::Metrics;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +22,7 @@ mod tests;
 pub struct SecretStores {
     stores: ArcSwap<HashMap<String, Arc<dyn SecretStore>>>,
     policies: Arc<Policies>,
+    metrics: Metrics,
     scopes: HashMap<String, SecretsScope>,
 }
 
@@ -29,8 +32,15 @@ impl SecretStores {
         Self {
             stores: ArcSwap::default(),
             policies,
+            metrics: Metrics::off(),
             scopes: scopes.into_iter().map(|scope| (scope.store_name.clone(), scope)).collect(),
         }
+    }
+
+    /// The same, recording what stores are asked.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Adds a component, replacing one of the same name.
@@ -60,16 +70,14 @@ impl SecretStores {
     ) -> Result<SecretBundle, ApiError> {
         let component = self.find(store)?;
         if !self.is_allowed(store, key) {
-            let message = format!("access denied by policy to get {key:?} from {store:?}");
-            return Err(ApiError::new(&table::SECRET_PERMISSION_DENIED, message));
+            let names = [format!("{key:?}"), format!("{store:?}")];
+            return Err(ApiError::of(&table::SECRET_PERMISSION_DENIED, &[&names[0], &names[1]]));
         }
         let policy = self.policies.component_outbound(store, ComponentKind::Secretstore);
-        resiliency::run(policy.as_deref(), |_| component.get(key, metadata)).await.map_err(|error| {
-            ApiError::new(
-                &table::SECRET_GET,
-                format!("failed getting secret with key {key} from secret store {store}: {error}"),
-            )
-        })
+        let call = resiliency::run(policy.as_deref(), |_| component.get(key, metadata));
+        self.measured(store, "get", call)
+            .await
+            .map_err(|error| ApiError::of(&table::SECRET_GET, &[&key, &store, &error]))
     }
 
     /// Reads all secrets the scope allows, by name.
@@ -83,25 +91,33 @@ impl SecretStores {
     ) -> Result<BTreeMap<String, SecretBundle>, ApiError> {
         let component = self.find(store)?;
         let policy = self.policies.component_outbound(store, ComponentKind::Secretstore);
-        let found = resiliency::run(policy.as_deref(), |_| component.bulk_get(metadata)).await;
-        let mut secrets = found.map_err(|error| {
-            ApiError::new(&table::SECRET_GET, format!("failed getting secrets from secret store {store}: {error}"))
-        })?;
+        let call = resiliency::run(policy.as_deref(), |_| component.bulk_get(metadata));
+        let found = self.measured(store, "bulk_get", call).await;
+        let mut secrets = found.map_err(|error| ApiError::of(&table::SECRET_BULK_GET, &[&store, &error]))?;
         secrets.retain(|name, _| self.is_allowed(store, name));
         Ok(secrets)
+    }
+
+    /// One call of a store, with all its attempts, told to the metrics.
+    async fn measured<T, E>(
+        &self,
+        store: &str,
+        operation: &str,
+        call: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let Some(metrics) = self.metrics.component() else { return call.await };
+        let started = Instant::now();
+        let result = call.await;
+        metrics.secret(store, operation, result.is_ok(), started.elapsed());
+        result
     }
 
     fn find(&self, store: &str) -> Result<Arc<dyn SecretStore>, ApiError> {
         let stores = self.stores.load();
         match stores.get(store) {
             Some(found) => Ok(found.clone()),
-            None if stores.is_empty() => {
-                Err(ApiError::new(&table::SECRET_STORES_NOT_CONFIGURED, "secret store is not configured"))
-            }
-            None => Err(ApiError::new(
-                &table::SECRET_STORE_NOT_FOUND,
-                format!("failed finding secret store with key {store}"),
-            )),
+            None if stores.is_empty() => Err(ApiError::of(&table::SECRET_STORES_NOT_CONFIGURED, &[])),
+            None => Err(ApiError::of(&table::SECRET_STORE_NOT_FOUND, &[&store])),
         }
     }
 

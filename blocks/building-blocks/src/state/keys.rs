@@ -3,6 +3,7 @@
 //! *Source:* spec internals.md §10.1. *Invariant:* a prefix is computed once per component, so a call only concatenates.
 
 use pillion_contract::{ComponentError, ErrorKind, Metadata};
+use pillion_core::error::table;
 
 /// Between prefix and key; neither may contain it.
 pub const SEPARATOR: &str = "||";
@@ -23,7 +24,10 @@ pub(super) fn prefix_of(
     if strategy.contains(SEPARATOR) {
         return Err(ComponentError::new(
             ErrorKind::InvalidRequest,
-            format!("component {store:?}: metadata field \"keyPrefix\": {}", illegal_text(&strategy)),
+            format!(
+                "component {store:?}: metadata field \"keyPrefix\": {}",
+                table::STATE_ILLEGAL_KEY.text_with(&[&strategy])
+            ),
         ));
     }
     let name = match strategy.as_str() {
@@ -38,11 +42,6 @@ pub(super) fn prefix_of(
         literal => literal.to_owned(),
     };
     Ok(format!("{name}{SEPARATOR}").into_boxed_str())
-}
-
-/// The text of the error for a key or prefix that contains the separator; clients compare it.
-pub(super) fn illegal_text(key: &str) -> String {
-    format!("input key/keyPrefix '{key}' can't contain '{SEPARATOR}'")
 }
 
 /// The key as the app knows it: the part between the first and the second separator, or all of a key without one.

@@ -14,6 +14,7 @@ mod tests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use pillion_contract::{
@@ -22,10 +23,11 @@ use pillion_contract::{
 };
 use pillion_core::error::ApiError;
 use pillion_runtime::resiliency::Policies;
+use pillion_telemetry::metrics::Metrics;
 
 use guard::guarded;
 
-pub use errors::operation_not_supported;
+pub use errors::{check_key, operation_not_supported};
 pub use keys::{SEPARATOR, original as original_key};
 pub use request::{DeleteItem, Operation, SetItem, merge_metadata, parse_concurrency, parse_consistency};
 
@@ -34,6 +36,7 @@ pub struct StateStores {
     app_id: String,
     namespace: Option<String>,
     policies: Arc<Policies>,
+    metrics: Metrics,
     stores: ArcSwap<HashMap<String, Arc<Entry>>>,
 }
 
@@ -50,8 +53,15 @@ impl StateStores {
             app_id: app_id.to_owned(),
             namespace: namespace.map(str::to_owned),
             policies,
+            metrics: Metrics::off(),
             stores: ArcSwap::default(),
         }
+    }
+
+    /// The same, recording what stores are asked.
+    #[must_use]
+    pub fn with_metrics(self, metrics: Metrics) -> Self {
+        Self { metrics, ..self }
     }
 
     /// Adds a component, replacing one of the same name.
@@ -113,7 +123,12 @@ impl StateStores {
 
     /// Why a query of this store is refused: no store of this version can be queried.
     pub fn query_refused(&self, store: &str) -> ApiError {
-        self.check(store).err().unwrap_or_else(|| errors::queries_not_supported(store))
+        let stores = self.stores.load();
+        match stores.get(store) {
+            Some(_) => errors::queries_not_supported(store),
+            None if stores.is_empty() => errors::not_configured(store, ""),
+            None => errors::not_found(store, ""),
+        }
     }
 
     /// Reads one key; `None` when absent.
@@ -129,7 +144,7 @@ impl StateStores {
     ) -> Result<Option<StateItem>, ApiError> {
         let entry = self.entry(store)?;
         let request = GetRequest { key: entry.key(store, key)?, metadata, consistency };
-        let found = guarded(&self.policies, store, || entry.store.get(&request)).await;
+        let found = self.measured(store, "get", guarded(&self.policies, store, || entry.store.get(&request))).await;
         found.map_err(|error| errors::get_failed(store, key, &error))
     }
 
@@ -152,7 +167,8 @@ impl StateStores {
             let key = entry.key(store, key)?;
             requests.push(GetRequest { key, metadata: metadata.clone(), consistency: Consistency::Unspecified });
         }
-        let found = guarded(&self.policies, store, || entry.store.bulk_get(&requests)).await;
+        let call = guarded(&self.policies, store, || entry.store.bulk_get(&requests));
+        let found = self.measured(store, "bulk_get", call).await;
         let mut items = found.map_err(|error| errors::bulk_get_failed(&error))?;
         for item in &mut items {
             item.key = keys::original(&item.key).to_owned();
@@ -171,11 +187,16 @@ impl StateStores {
         for item in items {
             requests.push(entry.set_request(store, item)?);
         }
-        let done = match requests.as_slice() {
-            [] => Ok(()),
-            [request] => guarded(&self.policies, store, || entry.store.set(request)).await,
-            requests => guard::bulk_set(&self.policies, store, &*entry.store, requests).await,
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let call = async {
+            match requests.as_slice() {
+                [request] => guarded(&self.policies, store, || entry.store.set(request)).await,
+                requests => guard::bulk_set(&self.policies, store, &*entry.store, requests).await,
+            }
         };
+        let done = self.measured(store, "set", call).await;
         done.map_err(|error| errors::save_failed(store, &error))
     }
 
@@ -187,7 +208,8 @@ impl StateStores {
         let entry = self.entry(store)?;
         let key = entry.key(store, &item.key)?;
         let request = delete_request(key, item.etag, item.metadata, item.concurrency, item.consistency);
-        let done = guarded(&self.policies, store, || entry.store.delete(&request)).await;
+        let call = guarded(&self.policies, store, || entry.store.delete(&request));
+        let done = self.measured(store, "delete", call).await;
         done.map_err(|error| errors::delete_failed(&item.key, &error))
     }
 
@@ -201,11 +223,16 @@ impl StateStores {
         for item in items {
             requests.push(entry.delete_request(store, item)?);
         }
-        let done = match requests.as_slice() {
-            [] => Ok(()),
-            [request] => guarded(&self.policies, store, || entry.store.delete(request)).await,
-            requests => guard::bulk_delete(&self.policies, store, &*entry.store, requests).await,
+        if requests.is_empty() {
+            return Ok(());
+        }
+        let call = async {
+            match requests.as_slice() {
+                [request] => guarded(&self.policies, store, || entry.store.delete(request)).await,
+                requests => guard::bulk_delete(&self.policies, store, &*entry.store, requests).await,
+            }
         };
+        let done = self.measured(store, "bulk_delete", call).await;
         done.map_err(|error| errors::bulk_delete_failed(store, &error))
     }
 
@@ -236,8 +263,23 @@ impl StateStores {
             return Err(errors::too_many_operations(store, steps.len(), max));
         }
         let request = TransactionRequest { operations: steps, metadata };
-        let done = guarded(&self.policies, store, || transactional.transact(&request)).await;
+        let call = guarded(&self.policies, store, || transactional.transact(&request));
+        let done = self.measured(store, "transaction", call).await;
         done.map_err(|error| errors::transaction_failed(&error))
+    }
+
+    /// One call of a store, with all its attempts, told to the metrics.
+    async fn measured<T>(
+        &self,
+        store: &str,
+        operation: &str,
+        call: impl Future<Output = Result<T, ComponentError>>,
+    ) -> Result<T, ComponentError> {
+        let Some(metrics) = self.metrics.component() else { return call.await };
+        let started = Instant::now();
+        let result = call.await;
+        metrics.state(store, operation, result.is_ok(), started.elapsed());
+        result
     }
 
     fn entry(&self, store: &str) -> Result<Arc<Entry>, ApiError> {
@@ -252,9 +294,7 @@ impl StateStores {
 
 impl Entry {
     fn key(&self, store: &str, key: &str) -> Result<String, ApiError> {
-        if key.contains(SEPARATOR) {
-            return Err(errors::illegal_key(store, key));
-        }
+        check_key(store, key)?;
         let mut full = String::with_capacity(self.prefix.len() + key.len());
         full.push_str(&self.prefix);
         full.push_str(key);

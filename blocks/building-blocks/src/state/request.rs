@@ -48,6 +48,16 @@ pub enum Operation {
     Delete(DeleteItem),
 }
 
+impl Operation {
+    /// The key it is about.
+    pub fn key(&self) -> &str {
+        match self {
+            Self::Upsert(item) => &item.key,
+            Self::Delete(item) => &item.key,
+        }
+    }
+}
+
 /// The consistency of a word; anything but `eventual` and `strong` counts as not given.
 pub fn parse_consistency(word: &str) -> Consistency {
     match word {

@@ -10,23 +10,29 @@ use pillion_proto::common::v1 as common;
 use pillion_proto::google::protobuf::Any;
 use pillion_proto::runtime::v1::app_callback_client::AppCallbackClient;
 use pillion_proto::runtime::v1::app_callback_health_check_client::AppCallbackHealthCheckClient;
+use pillion_telemetry::metrics::Metrics;
+use pillion_telemetry::trace::{TRACE_PARENT, TraceContext};
+use prost::Message as _;
 use tokio::sync::Semaphore;
-use tonic::metadata::{AsciiMetadataValue, MetadataMap};
-use tonic::transport::{Channel, Endpoint};
+use tonic::metadata::{AsciiMetadataValue, MetadataMap, MetadataValue};
 
 use super::ChannelError;
+use super::callbacks::Callbacks;
+use super::grpc_pool::AppConnection;
 use super::health::AppHealth;
 use super::http::APP_UNHEALTHY;
+use super::tls::TlsClient;
 use crate::body::Body;
 use crate::message::{AppStatus, DAPR_API_TOKEN, InvokeRequest, InvokeResponse, content_type};
 
-/// Calls the app over gRPC on one shared connection.
+/// Calls the app over gRPC.
 pub struct GrpcChannel {
-    channel: Channel,
+    connection: AppConnection,
     slots: Option<Arc<Semaphore>>,
     token: Option<AsciiMetadataValue>,
     max_body_bytes: usize,
     health: AppHealth,
+    metrics: Metrics,
 }
 
 impl GrpcChannel {
@@ -42,25 +48,60 @@ impl GrpcChannel {
         max_body_bytes: usize,
         health: AppHealth,
     ) -> Result<Self, String> {
-        let endpoint = Endpoint::from_shared(format!("http://{host}:{port}"))
-            .map_err(|error| format!("--app-channel-address {host:?} is not a host: {error}"))?
-            .tcp_nodelay(true);
+        Self::make(AppConnection::new(host, port, None)?, max_concurrency, api_token, max_body_bytes, health)
+    }
+
+    /// The same over TLS; the app's certificate is not checked, as in the original.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_tls(
+        host: &str,
+        port: u16,
+        max_concurrency: usize,
+        api_token: Option<&Secret<String>>,
+        max_body_bytes: usize,
+        health: AppHealth,
+    ) -> Result<Self, String> {
+        let connection = AppConnection::new(host, port, Some(TlsClient::unverified_http2()?))?;
+        Self::make(connection, max_concurrency, api_token, max_body_bytes, health)
+    }
+
+    fn make(
+        connection: AppConnection,
+        max_concurrency: usize,
+        api_token: Option<&Secret<String>>,
+        max_body_bytes: usize,
+        health: AppHealth,
+    ) -> Result<Self, String> {
         let token = api_token
             .map(|token| AsciiMetadataValue::try_from(token.expose().as_str()))
             .transpose()
             .map_err(|_| "APP_API_TOKEN has characters that cannot be put into metadata".to_owned())?;
         Ok(Self {
-            channel: endpoint.connect_lazy(),
+            connection,
             slots: (max_concurrency > 0).then(|| Arc::new(Semaphore::new(max_concurrency))),
             token,
             max_body_bytes,
             health,
+            metrics: Metrics::off(),
         })
     }
 
-    /// The connection, for the other callback services.
-    pub fn connection(&self) -> Channel {
-        self.channel.clone()
+    /// The same channel, recording its calls.
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// The connections for clients of the callback services; their calls are recorded.
+    pub fn callbacks(&self) -> Callbacks {
+        Callbacks::new(self.connection.clone(), self.metrics.clone())
+    }
+
+    /// The connections, for calls that pass through.
+    pub fn connection(&self) -> AppConnection {
+        self.connection.clone()
     }
 
     /// The `APP_API_TOKEN` as metadata, to be sent with every call.
@@ -96,23 +137,25 @@ impl GrpcChannel {
                 querystring: request.query,
             }),
         };
+        let limit = if self.max_body_bytes == 0 { usize::MAX } else { self.max_body_bytes };
+        let length = message.encoded_len();
+        if length > limit {
+            let text = format!("trying to send message larger than max ({length} vs. {limit})");
+            return Ok(refused(GrpcCode::ResourceExhausted as i32, text, HeaderMap::new()));
+        }
         let mut outgoing = tonic::Request::new(message);
         *outgoing.metadata_mut() = to_metadata(&request.headers);
+        add_binary_trace(outgoing.metadata_mut());
         self.add_token(outgoing.metadata_mut());
-        let mut client = AppCallbackClient::new(self.channel.clone());
-        if self.max_body_bytes > 0 {
-            client =
-                client.max_decoding_message_size(self.max_body_bytes).max_encoding_message_size(self.max_body_bytes);
-        }
+        let mut client =
+            AppCallbackClient::new(self.callbacks()).max_decoding_message_size(limit).max_encoding_message_size(limit);
         Ok(match client.on_invoke(outgoing).await {
             Ok(answer) => to_response(answer),
-            Err(status) => InvokeResponse {
-                status: AppStatus::Grpc(status.code() as i32),
-                status_message: status.message().to_owned(),
-                headers: from_metadata(status.metadata()),
-                body: Body::empty(),
-                data_type_url: String::new(),
-            },
+            Err(status) => {
+                let (code, text) =
+                    too_long(&status).unwrap_or_else(|| (status.code() as i32, status.message().to_owned()));
+                refused(code, text, from_metadata(status.metadata()))
+            }
         })
     }
 
@@ -123,15 +166,26 @@ impl GrpcChannel {
     pub async fn health_check(&self) -> Result<(), ChannelError> {
         let mut request = tonic::Request::new(());
         self.add_token(request.metadata_mut());
-        AppCallbackHealthCheckClient::new(self.channel.clone()).health_check(request).await.map(|_| ()).map_err(
-            |status| {
-                ChannelError::new(
-                    GrpcCode::from_number(status.code() as i32),
-                    format!("Health check failed: {}", status.message()),
-                )
-            },
-        )
+        AppCallbackHealthCheckClient::new(self.callbacks()).health_check(request).await.map(|_| ()).map_err(|status| {
+            ChannelError::new(
+                GrpcCode::from_number(status.code() as i32),
+                format!("Health check failed: {}", status.message()),
+            )
+        })
     }
+}
+
+fn refused(code: i32, status_message: String, headers: HeaderMap) -> InvokeResponse {
+    let (body, data_type_url) = (Body::empty(), String::new());
+    InvokeResponse { status: AppStatus::Grpc(code), status_message, headers, body, data_type_url }
+}
+
+/// An answer over the limit: code and text of the original, made of tonic's text, which has both numbers.
+fn too_long(status: &tonic::Status) -> Option<(i32, String)> {
+    let text = status.message().strip_prefix("Error, decoded message length too large: found ")?;
+    let (found, limit) = text.strip_suffix(" bytes")?.split_once(" bytes, the limit is: ")?;
+    let text = format!("grpc: received message larger than max ({found} vs. {limit})");
+    Some((GrpcCode::ResourceExhausted as i32, text))
 }
 
 fn to_response(answer: tonic::Response<common::InvokeResponse>) -> InvokeResponse {
@@ -194,6 +248,14 @@ fn is_permanent(name: &str) -> bool {
             | "via"
             | "warning"
     )
+}
+
+/// Adds the binary form of a trace context that is there as text. *Source:* spec metrics.md §5.2 "gRPC out to app".
+pub fn add_binary_trace(metadata: &mut MetadataMap) {
+    if let Some(parent) = metadata.as_ref().get(TRACE_PARENT) {
+        let context = TraceContext::of_value(parent).unwrap_or_default();
+        metadata.insert_bin("grpc-trace-bin", MetadataValue::from_bytes(&context.to_binary()));
+    }
 }
 
 /// HTTP headers as gRPC metadata.

@@ -2,11 +2,14 @@
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri};
+use pillion_contract::HttpPipeline;
 use pillion_core::error::GrpcCode;
 use pillion_core::secret::Secret;
+use pillion_telemetry::metrics::Metrics;
 
 use super::ChannelError;
 use super::health::AppHealth;
@@ -15,6 +18,7 @@ use crate::body::Body;
 use crate::message::{
     AppStatus, DAPR_API_TOKEN, DAPR_APP_ID, InvokeRequest, InvokeResponse, check_escapes, clean_path, strip_hop_by_hop,
 };
+use crate::pipeline;
 
 mod declared;
 
@@ -46,6 +50,8 @@ pub struct HttpChannel {
     protocol: Protocol,
     token: Option<HeaderValue>,
     health: AppHealth,
+    metrics: Metrics,
+    pipeline: HttpPipeline,
 }
 
 impl HttpChannel {
@@ -79,7 +85,21 @@ impl HttpChannel {
             protocol: options.protocol,
             token,
             health,
+            metrics: Metrics::off(),
+            pipeline: HttpPipeline::default(),
         })
+    }
+
+    /// The same channel, recording its calls.
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
+    }
+
+    /// The same channel with `spec.appHttpPipeline` around every call but health probes.
+    pub fn with_pipeline(mut self, pipeline: HttpPipeline) -> Self {
+        self.pipeline = pipeline;
+        self
     }
 
     /// Calls a method of the app; any HTTP status is an answer.
@@ -95,7 +115,7 @@ impl HttpChannel {
         }
         let path = encode_target(&clean_path(&request.method), &request.query)
             .map_err(|reason| ChannelError::new(GrpcCode::Internal, reason))?;
-        let response = self.send(request.verb, &path, request.headers, request.body).await?;
+        let response = self.measured(&request.method, request.verb, &path, request.headers, request.body).await?;
         let (mut parts, body) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
         let body = declared::trust_no_length(body)
@@ -120,7 +140,31 @@ impl HttpChannel {
         if let Ok(value) = HeaderValue::from_str(app_id) {
             headers.insert(DAPR_APP_ID, value);
         }
-        self.send(Method::GET, path, headers, Body::empty()).await
+        self.measured(path, Method::GET, path, headers, Body::empty()).await
+    }
+
+    /// As [`Self::send`], recorded under `method`, the decoded path.
+    async fn measured(
+        &self,
+        method: &str,
+        verb: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: Body,
+    ) -> Result<Response<Body>, ChannelError> {
+        let Some(metrics) = self.metrics.http() else { return self.send(verb, path, headers, body).await };
+        // Where nothing was encoded the path is the method with its slash, which is the label.
+        let target = path.split('?').next().unwrap_or_default();
+        let label = if target.strip_prefix('/') == Some(method) { target } else { method };
+        metrics.asking(verb.as_str(), label, body.known_length().unwrap_or_default());
+        let started = Instant::now();
+        let response = self.send(verb.clone(), path, headers, body).await;
+        let answer = response
+            .as_ref()
+            .ok()
+            .map(|response| (response.status().as_u16(), response.body().known_length().unwrap_or_default()));
+        metrics.asked(verb.as_str(), label, answer, started.elapsed());
+        response
     }
 
     /// A health probe: no token, no headers; the status, or why there is none.
@@ -131,7 +175,12 @@ impl HttpChannel {
         let mut request = Request::new(Body::empty());
         *request.uri_mut() = self.uri(path)?;
         request.headers_mut().insert(HOST, self.authority.clone());
-        let response = self.pool.send(request).await.map_err(|error| unreachable_app(&error))?;
+        let started = Instant::now();
+        let sent = self.pool.send(request).await;
+        if let Some(metrics) = self.metrics.http() {
+            metrics.probed(sent.as_ref().ok().map(|response| response.status().as_u16()), started.elapsed());
+        }
+        let response = sent.map_err(|error| unreachable_app(&error))?;
         let status = response.status().as_u16();
         let _ = response.into_body().collect(64 * 1024).await; // reads the rest so that the connection can be kept
         Ok(status)
@@ -161,6 +210,21 @@ impl HttpChannel {
         }
         if let Some(token) = &self.token {
             headers.insert(DAPR_API_TOKEN, token.clone());
+        }
+        if self.pipeline.is_empty() {
+            return self.pool.send(request).await.map_err(|error| unreachable_app(&error));
+        }
+        // Boxed, so that calls without middleware do not carry its size.
+        Box::pin(pipeline::through(&self.pipeline, request, |request| self.send_after_pipeline(request))).await
+    }
+
+    /// Middleware may have changed everything but where the app is.
+    async fn send_after_pipeline(&self, mut request: Request<Body>) -> Result<Response<Body>, ChannelError> {
+        let target = request.uri().path_and_query().map_or("/", |target| target.as_str());
+        *request.uri_mut() = self.uri(target)?;
+        request.headers_mut().remove(CONTENT_LENGTH);
+        if self.protocol == Protocol::H2c {
+            request.headers_mut().remove(HOST);
         }
         self.pool.send(request).await.map_err(|error| unreachable_app(&error))
     }

@@ -1,12 +1,16 @@
 //! The app channel: every call from the sidecar to its app.
 
+mod callbacks;
 mod grpc;
+mod grpc_pool;
 mod health;
 mod http;
 pub mod pool;
 mod tls;
 
-pub use grpc::{GrpcChannel, from_metadata, to_metadata, verb_number};
+pub use callbacks::Callbacks;
+pub use grpc::{GrpcChannel, add_binary_trace, from_metadata, to_metadata, verb_number};
+pub use grpc_pool::{AppConnection, CallError};
 pub use health::{AppHealth, HealthOptions};
 pub use http::{HttpChannel, HttpChannelOptions};
 pub use pool::{HostPool, Protocol, SendError};
@@ -65,7 +69,8 @@ impl AppChannel {
     pub async fn invoke(&self, request: InvokeRequest) -> Result<InvokeResponse, ChannelError> {
         match self {
             Self::Http(channel) => channel.invoke(request).await,
-            Self::Grpc(channel) => channel.invoke(request).await,
+            // Boxed, so that calls over HTTP do not carry its size.
+            Self::Grpc(channel) => Box::pin(channel.invoke(request)).await,
         }
     }
 }

@@ -146,13 +146,14 @@ impl HostPool {
     pub async fn send(self: &Arc<Self>, request: Request<Body>) -> Result<Response<Body>, SendError> {
         let permit = self.slots.clone().acquire_owned().await.expect("the semaphore is never closed");
         match self.protocol {
-            Protocol::H2c => self.send_http2(request, permit).await,
+            // The rarer ways are boxed, so that the frequent one does not carry their size.
+            Protocol::H2c => Box::pin(self.send_http2(request, permit)).await,
             Protocol::Http1 | Protocol::Https | Protocol::HttpsUnverified => match request.body().as_full() {
                 Some(body) => {
                     let write_head = |out: &mut Vec<u8>| write_request(out, &request);
                     self.send_lean(request.method(), write_head, &body, permit).await
                 }
-                None => self.send_streaming(request, permit).await,
+                None => Box::pin(self.send_streaming(request, permit)).await,
             },
         }
     }
@@ -182,7 +183,7 @@ impl HostPool {
         loop {
             let (connection, reused) = match self.take_idle() {
                 Some(connection) => (connection, true),
-                None => (Connection::new(self.connect().await?), false),
+                None => (Connection::new(Box::pin(self.connect()).await?), false),
             };
             match connection.send(&write_head, verb, body, self.header_limit.max(MIN_READ_BUFFER)).await {
                 Ok(answer) => return Ok(self.response(answer, permit)),

@@ -44,6 +44,13 @@ impl TlsClient {
         Ok(Self(Arc::new(builder.with_no_client_auth())))
     }
 
+    /// As [`Self::unverified`], for HTTP/2 alone.
+    pub(super) fn unverified_http2() -> Result<Self, String> {
+        let Self(mut config) = Self::unverified()?;
+        Arc::make_mut(&mut config).alpn_protocols = vec![b"h2".to_vec()];
+        Ok(Self(config))
+    }
+
     /// For an HTTPEndpoint with `spec.clientTLS`: `root_ca` takes the place of the system's roots, `identity` is the client's
     /// certificate chain and its private key; all in PEM. Reads files when `root_ca` is absent.
     ///

@@ -21,6 +21,7 @@ pub(super) struct RequestHead {
 }
 
 /// What the first bytes of a request are.
+#[expect(clippy::large_enum_variant, reason = "lives for a moment on the stack; the large one is the usual one")]
 pub(super) enum Parsed {
     /// The head is not whole.
     Partial,

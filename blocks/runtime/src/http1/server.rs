@@ -72,6 +72,7 @@ where
     }
 }
 
+#[expect(clippy::large_enum_variant, reason = "lives for a moment on the stack; the large one is the usual one")]
 enum Next {
     Request(RequestHead, Body),
     Closed,

@@ -227,7 +227,7 @@ async fn read(answer: Answer<DuplexStream>) -> (Vec<u8>, bool, Option<crate::bod
 #[tokio::test(start_paused = true)]
 async fn answers_are_read_in_any_pieces() {
     #[rustfmt::skip] // a table
-    let cases: [(&Method, &'static [u8], u16, &[u8], bool); 9] = [
+    let cases: [(&Method, &'static [u8], _, &[u8], _); 9] = [
         (&Method::GET, b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabc", 200, b"abc", true),
         (&Method::GET, b"HTTP/1.1 200 OK\r\nContent-Length: 3, 3\r\nConnection: close\r\n\r\nabc", 200, b"abc", false),
         (&Method::GET, b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 201 \r\nContent-Length: 0\r\n\r\n", 201, b"", true),

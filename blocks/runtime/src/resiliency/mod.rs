@@ -19,6 +19,7 @@ use std::time::Duration;
 use parking_lot::{Mutex, RwLock};
 use pillion_core::log::Logger;
 use pillion_resources::types::{PolicyNames, Resiliency};
+use pillion_telemetry::metrics::{Metrics, PolicyMetrics, Target};
 
 pub use breaker::{Breaker, BreakerCounts, BreakerState};
 pub use policy::{Failure, FailureClass, Policy, PolicyError, TIMEOUT_TEXT, run};
@@ -137,6 +138,9 @@ pub struct Policies {
     actors: Mutex<PolicyCache>,
     components: RwLock<ComponentCache>,
     component_breakers: Mutex<HashMap<String, Arc<Breaker>>>,
+    /// Name and namespace of the last resource, which metrics carry for all. *Source:* spec resources.md §4.
+    resource: (String, String),
+    metrics: Metrics,
     log: Logger,
 }
 
@@ -149,14 +153,24 @@ impl Policies {
     /// Compiles resources in load order: a later definition of a name replaces an earlier one. A resource with a mistake is
     /// logged and its targets are left out; it never stops the sidecar. Scopes have been applied by the caller.
     pub fn compile(resources: &[Resiliency], log: &Logger) -> Self {
+        Self::compile_measured(resources, log, Metrics::off())
+    }
+
+    /// As [`Self::compile`], with metrics that are told what the policies do.
+    pub fn compile_measured(resources: &[Resiliency], log: &Logger, metrics: Metrics) -> Self {
         let log = log.scope("dapr.runtime");
         let mut table = Table::with_built_ins();
         for resource in resources {
             log.info(format_args!("Loading Resiliency configuration: {}", resource.name));
             if let Err(problem) = table.add(resource, &log) {
                 log.error(format_args!("Could not read resiliency policy {}: {problem}", resource.name));
+            } else if let Some(metrics) = metrics.resiliency() {
+                metrics.loaded(&resource.name, resource.namespace.as_deref().unwrap_or_default());
             }
         }
+        let resource = resources.last().map_or_else(Default::default, |resource| {
+            (resource.name.clone(), resource.namespace.clone().unwrap_or_default())
+        });
         let built_in = BuiltIn::ALL
             .into_iter()
             .map(|name| {
@@ -168,6 +182,7 @@ impl Policies {
                         timeout: None,
                         retry,
                         breaker: None,
+                        metrics: None,
                         log: log.clone(),
                     }),
                 )
@@ -180,6 +195,8 @@ impl Policies {
             actors: Mutex::default(),
             components: RwLock::default(),
             component_breakers: Mutex::default(),
+            resource,
+            metrics,
             log,
         }
     }
@@ -196,12 +213,15 @@ impl Policies {
         }
         let mut apps = self.apps.lock();
         let cache = cache_of(&mut apps, app_id, size_or(names.circuit_breaker_cache_size, APP_CACHE_SIZE));
-        Some(cache.get_or_insert_with(method, || {
+        let policy = cache.get_or_insert_with(method, || {
             let endpoint = format!("{app_id}:{method}");
             let breaker =
                 self.template(&names).map(|template| Breaker::new(endpoint.clone(), template, self.log.clone()));
-            self.policy(format!("endpoint[{app_id}, {endpoint}]"), &names, breaker)
-        }))
+            let measured = (Direction::Outbound, format!("app_{app_id}"));
+            self.policy(format!("endpoint[{app_id}, {endpoint}]"), measured, &names, breaker)
+        });
+        policy.count();
+        Some(policy)
     }
 
     /// Whether a target for this app is written down; without one, [`BuiltIn::ServiceRetries`] apply to calls of it.
@@ -235,10 +255,13 @@ impl Policies {
         let default_size = if target.is_none() { APP_CACHE_SIZE } else { ACTOR_CACHE_SIZE };
         let mut actors = self.actors.lock();
         let cache = cache_of(&mut actors, actor_type, size_or(names.circuit_breaker_cache_size, default_size));
-        Some(cache.get_or_insert_with(&key, || {
+        let policy = cache.get_or_insert_with(&key, || {
             let breaker = self.template(&names).map(|template| Breaker::new(key.clone(), template, self.log.clone()));
-            self.policy(format!("actor[{actor_type}, {actor_id}]"), &names, breaker)
-        }))
+            let measured = (Direction::Outbound, format!("actor_{actor_type}"));
+            self.policy(format!("actor[{actor_type}, {actor_id}]"), measured, &names, breaker)
+        });
+        policy.count();
+        Some(policy)
     }
 
     /// The timeout of calls of an actor once it is locked.
@@ -282,6 +305,12 @@ impl Policies {
     }
 
     fn component(&self, name: &str, kind: ComponentKind, direction: Direction) -> Option<Arc<Policy>> {
+        let policy = self.component_policy(name, kind, direction)?;
+        policy.count();
+        Some(policy)
+    }
+
+    fn component_policy(&self, name: &str, kind: ComponentKind, direction: Direction) -> Option<Arc<Policy>> {
         let level = Level::Component(kind, direction);
         let target = self.table.components.get(name);
         if target.is_none() && !self.table.has_defaults(level) {
@@ -309,7 +338,8 @@ impl Policies {
                 Direction::Inbound => "input",
             };
             let breaker = self.template(&names).map(|template| self.component_breaker(name, template));
-            self.policy(format!("component[{name}] {word}"), &names, breaker)
+            let measured = (direction, format!("{}_{name}", kind.name()));
+            self.policy(format!("component[{name}] {word}"), measured, &names, breaker)
         });
         cache.entry(name.to_owned()).or_default().push((kind, direction, policy.clone()));
         policy
@@ -325,9 +355,32 @@ impl Policies {
         self.table.breakers.get(&names.circuit_breaker).cloned()
     }
 
-    fn policy(&self, name: String, names: &PolicyNames, breaker: Option<Arc<Breaker>>) -> Arc<Policy> {
+    /// `measured`: direction and target, as metrics name them.
+    fn policy(
+        &self,
+        name: String,
+        measured: (Direction, String),
+        names: &PolicyNames,
+        breaker: Option<Arc<Breaker>>,
+    ) -> Arc<Policy> {
         let retry = self.table.retries.get(&names.retry).cloned();
-        Arc::new(Policy { name, timeout: self.table.timeout(names), retry, breaker, log: self.log.clone() })
+        let timeout = self.table.timeout(names);
+        let parts = (timeout.is_some(), retry.is_some(), breaker.is_some());
+        let metrics = self.policy_metrics(&measured, parts);
+        Arc::new(Policy { name, timeout, retry, breaker, metrics, log: self.log.clone() })
+    }
+
+    fn policy_metrics(&self, measured: &(Direction, String), parts: (bool, bool, bool)) -> Option<PolicyMetrics> {
+        let target = Target {
+            resiliency: &self.resource.0,
+            namespace: &self.resource.1,
+            flow_direction: match measured.0 {
+                Direction::Inbound => "inbound",
+                Direction::Outbound => "outbound",
+            },
+            target: &measured.1,
+        };
+        Some(self.metrics.resiliency()?.policy(&target, parts.0, parts.1, parts.2))
     }
 }
 

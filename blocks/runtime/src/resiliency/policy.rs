@@ -7,8 +7,9 @@ use std::time::Duration;
 use pillion_contract::ComponentError;
 use pillion_core::duration::format_go;
 use pillion_core::log::{Level, Logger};
+use pillion_telemetry::metrics::PolicyMetrics;
 
-use super::breaker::{Breaker, Refused};
+use super::breaker::{Breaker, BreakerState, Refused};
 use super::retry::Retry;
 
 /// What an error of an operation means for retries.
@@ -88,6 +89,7 @@ pub struct Policy {
     pub(super) timeout: Option<Duration>,
     pub(super) retry: Option<Arc<Retry>>,
     pub(super) breaker: Option<Arc<Breaker>>,
+    pub(super) metrics: Option<PolicyMetrics>,
     pub(super) log: Logger,
 }
 
@@ -133,12 +135,13 @@ impl Policy {
         F: FnMut(u32) -> Fut,
         Fut: Future<Output = Result<T, E>>,
     {
-        let Some(retry) = &self.retry else { return self.attempt(|| operation(1)).await };
+        let mut timed_out = false;
+        let Some(retry) = &self.retry else { return self.attempt(&mut timed_out, || operation(1)).await };
         let mut waits = retry.start();
         let mut attempt = 0;
         loop {
             attempt += 1;
-            let error = match self.attempt(|| operation(attempt)).await {
+            let error = match self.attempt(&mut timed_out, || operation(attempt)).await {
                 Ok(value) => {
                     if attempt > 1 {
                         self.log.info(format_args!(
@@ -155,6 +158,9 @@ impl Policy {
             }
             let Some(wait) = waits.next_wait() else { return Err(error) };
             if attempt == 1 {
+                if let Some(metrics) = &self.metrics {
+                    metrics.retried();
+                }
                 self.log.warn(format_args!(
                     "Error processing operation {}. Retrying in {}…",
                     self.name,
@@ -168,7 +174,43 @@ impl Policy {
         }
     }
 
-    async fn attempt<T, E, Fut>(&self, operation: impl FnOnce() -> Fut) -> Result<T, PolicyError<E>>
+    /// One attempt. `timed_out`: whether one of the operation was ended by the timeout, which counts once.
+    async fn attempt<T, E, Fut>(
+        &self,
+        timed_out: &mut bool,
+        operation: impl FnOnce() -> Fut,
+    ) -> Result<T, PolicyError<E>>
+    where
+        Fut: Future<Output = Result<T, E>>,
+    {
+        let before = self.watched_state();
+        let result = self.guarded(operation).await;
+        if let Some(metrics) = &self.metrics {
+            if matches!(result, Err(PolicyError::Timeout)) && !std::mem::replace(timed_out, true) {
+                metrics.timed_out();
+            }
+            let after = self.watched_state();
+            if let Some(state) = after.filter(|_| after != before) {
+                metrics.changed(state.name());
+            }
+        }
+        result
+    }
+
+    /// The state of the breaker, where metrics are told of its changes.
+    fn watched_state(&self) -> Option<BreakerState> {
+        self.metrics.as_ref()?;
+        self.breaker.as_ref().map(|breaker| breaker.snapshot().0)
+    }
+
+    /// Tells the metrics that an operation is about to run under the policy.
+    pub(super) fn count(&self) {
+        if let Some(metrics) = &self.metrics {
+            metrics.applied(self.watched_state().map(BreakerState::name));
+        }
+    }
+
+    async fn guarded<T, E, Fut>(&self, operation: impl FnOnce() -> Fut) -> Result<T, PolicyError<E>>
     where
         Fut: Future<Output = Result<T, E>>,
     {

@@ -5,11 +5,16 @@
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests panic with the place that failed")]
 
 mod app_health;
+mod errors;
 mod fixture;
 mod grpc;
+mod grpc_app;
 mod grpc_proxy;
 mod healthz;
 mod metadata;
+mod metrics;
+mod middleware;
+mod pluggable;
 mod ports;
 mod pubsub;
 mod resiliency;
@@ -19,3 +24,4 @@ mod serviceinvocation;
 mod shutdown;
 mod startup;
 mod state;
+mod tracing;

@@ -36,8 +36,8 @@ fn http_apps_get_one_envelope() {
         ],
     });
     assert_eq!(serde_json::to_value(envelope_json(&bulk)).unwrap(), expected);
-    assert_eq!(headers(&bulk)["traceparent"], TRACE);
-    assert_eq!(headers(&bulk)["pubsubname"], "bus");
+    assert_eq!(headers(&bulk, TraceContext::parse(TRACE))["traceparent"], TRACE);
+    assert_eq!(headers(&bulk, None)["pubsubname"], "bus");
 }
 
 #[test]

@@ -92,7 +92,14 @@ async fn apps_are_called_by_the_service_they_have() {
         manifest.bulk_subscribe =
             pillion_resources::types::BulkSubscribe { enabled: true, max_messages_count: 1, max_await_duration_ms: 10 };
         setup.subscriptions.set_declarative(&[manifest]);
-        setup.subscriptions.start(app_sink(AppChannel::Grpc(Arc::new(channel)), &Logger::silent())).await;
+        setup
+            .subscriptions
+            .start(app_sink(
+                AppChannel::Grpc(Arc::new(channel)),
+                &pillion_telemetry::trace::Tracer::default(),
+                &Logger::silent(),
+            ))
+            .await;
         let event = json!({"id": "1", "datacontenttype": "application/json", "data": {"n": 1}, "traceparent": TRACE})
             .to_string();
         assert_eq!(setup.broker.deliver("orders", event).await, expected, "case {index}");

@@ -1,0 +1,110 @@
+//! Whether a connection carries calls, so that one that nobody uses can be closed.
+//!
+//! *Invariant:* a call counts from its request until its answer has gone out or was given up.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use parking_lot::Mutex;
+use tokio::time::Instant;
+use tonic::Status;
+use tonic::body::Body;
+
+/// The calls of one connection. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Activity(Arc<Calls>);
+
+struct Calls {
+    open: AtomicUsize,
+    last_end: Mutex<Instant>,
+}
+
+/// A call that is under way.
+pub(super) struct Call(Arc<Calls>);
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        Self(Arc::new(Calls { open: AtomicUsize::new(0), last_end: Mutex::new(Instant::now()) }))
+    }
+
+    pub(super) fn begin(&self) -> Call {
+        self.0.open.fetch_add(1, Ordering::Relaxed);
+        Call(self.0.clone())
+    }
+
+    /// Waits until there was no call for `limit`. *Cancel safe.*
+    pub(super) async fn idle(&self, limit: Duration) {
+        loop {
+            let since = *self.0.last_end.lock();
+            let left = limit.saturating_sub(since.elapsed());
+            match (self.0.open.load(Ordering::Relaxed), left) {
+                (0, Duration::ZERO) => return,
+                (0, left) => tokio::time::sleep(left).await,
+                _ => tokio::time::sleep(limit).await,
+            }
+        }
+    }
+}
+
+impl Call {
+    /// The body of the call's answer.
+    pub(super) fn follow(self, body: Body) -> Followed {
+        Followed { inner: body, _call: self }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        if self.0.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            *self.0.last_end.lock() = Instant::now();
+        }
+    }
+}
+
+/// An answer on its way.
+pub(super) struct Followed {
+    inner: Body,
+    _call: Call,
+}
+
+impl HttpBody for Followed {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        Pin::new(&mut self.inner).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_idle_when_its_last_call_ended_long_ago() {
+        const LIMIT: Duration = Duration::from_secs(180);
+        let activity = Activity::new();
+        let call = activity.begin();
+        let start = Instant::now();
+        let end_later = async {
+            tokio::time::sleep(Duration::from_secs(1000)).await;
+            drop(call.follow(Body::empty()));
+        };
+        tokio::join!(activity.idle(LIMIT), end_later);
+        let passed = start.elapsed().as_secs();
+        assert!((1180..1181).contains(&passed), "{passed} s");
+    }
+}

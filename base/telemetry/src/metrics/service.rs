@@ -1,0 +1,115 @@
+//! Metrics of the runtime: components that were started, calls between apps. *Source:* spec metrics.md §2.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::table::Table;
+use super::{Builder, Decimal, counter, milliseconds};
+
+const ONLY: usize = 0;
+
+/// How a call between apps is carried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CallKind {
+    /// One request, one answer.
+    Unary,
+    /// A proxied gRPC call that its caller says is a stream.
+    Streaming,
+}
+
+impl CallKind {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Unary => "unary",
+            Self::Streaming => "streaming",
+        }
+    }
+}
+
+/// Runtime and service invocation metrics.
+pub struct ServiceMetrics {
+    initialized: Arc<Table>,
+    failed: Arc<Table>,
+    request_sent: Arc<Table>,
+    request_received: Arc<Table>,
+    response_sent: Arc<Table>,
+    response_received: Arc<Table>,
+    response_latency: Arc<Table>,
+}
+
+impl ServiceMetrics {
+    pub(super) fn new(builder: &mut Builder<'_>) -> Self {
+        let latency = builder.latency(
+            "dapr_runtime_service_invocation_res_recv_latency_ms",
+            "Time from a call of another app to its answer, in milliseconds.",
+        );
+        let mut one = |labels, name, help| builder.table(labels, vec![counter(name, help)]);
+        Self {
+            initialized: one(
+                &["component"],
+                "dapr_runtime_component_init_total",
+                "Components that were initialized, by type.",
+            ),
+            failed: one(
+                &["component", "componentName", "reason"],
+                "dapr_runtime_component_init_fail_total",
+                "Components that could not be initialized.",
+            ),
+            request_sent: one(
+                &["dst_app_id", "type"],
+                "dapr_runtime_service_invocation_req_sent_total",
+                "Calls sent to other apps.",
+            ),
+            request_received: one(
+                &["src_app_id"],
+                "dapr_runtime_service_invocation_req_recv_total",
+                "Calls received from other apps.",
+            ),
+            response_sent: one(
+                &["dst_app_id", "status"],
+                "dapr_runtime_service_invocation_res_sent_total",
+                "Answers sent to other apps.",
+            ),
+            response_received: one(
+                &["src_app_id", "status", "type"],
+                "dapr_runtime_service_invocation_res_recv_total",
+                "Answers received from other apps.",
+            ),
+            response_latency: builder.table(&["src_app_id", "status"], vec![latency]),
+        }
+    }
+
+    /// A component of this type is ready.
+    pub fn component_initialized(&self, component_type: &str) {
+        self.initialized.with(&[component_type], |row| row.count(ONLY));
+    }
+
+    /// A component is not: `creation` when there is no such type, else `init`.
+    pub fn component_failed(&self, component_type: &str, reason: &str, name: &str) {
+        self.failed.with(&[component_type, name, reason], |row| row.count(ONLY));
+    }
+
+    /// A call goes to another app.
+    pub fn request_sent(&self, callee: &str, kind: CallKind) {
+        self.request_sent.with(&[callee, kind.word()], |row| row.count(ONLY));
+    }
+
+    /// Its answer came.
+    pub fn response_received(&self, callee: &str, status: i32, kind: CallKind, elapsed: Duration) {
+        let status = Decimal::new(status);
+        self.response_received.with(&[callee, status.as_str(), kind.word()], |row| row.count(ONLY));
+        if kind == CallKind::Unary {
+            self.response_latency.with(&[callee, status.as_str()], |row| row.observe(ONLY, milliseconds(elapsed)));
+        }
+    }
+
+    /// A call of another app came.
+    pub fn request_received(&self, caller: &str) {
+        self.request_received.with(&[caller], |row| row.count(ONLY));
+    }
+
+    /// Its answer went back.
+    pub fn response_sent(&self, caller: &str, status: i32) {
+        self.response_sent.with(&[caller, Decimal::new(status).as_str()], |row| row.count(ONLY));
+    }
+}

@@ -1,0 +1,80 @@
+//! What the two streams of the protocol, messages of a broker and events of a binding, have in common: how they end.
+//!
+//! *Invariant:* an answer that was given has reached the component when its stream has ended on purpose.
+
+use std::future::Future;
+use std::time::Duration;
+
+use pillion_core::log::Logger;
+use tonic::{Code, Status, Streaming};
+
+use crate::status;
+
+/// How long the component may take to end a stream after we have. *Source:* the original waits 400 ms for the last answer.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Pause before a broken stream is opened again; doubles up to the second value.
+const RETRY_FIRST: Duration = Duration::from_millis(500);
+const RETRY_MAX: Duration = Duration::from_secs(30);
+
+/// How a stream ended.
+pub(crate) enum Ended {
+    /// Nobody takes its messages any more, or the component said that there are no more.
+    ForGood,
+    /// The taker gave a message back unanswered; the component keeps it until the next stream.
+    GivenBack,
+    /// It broke; the flag says whether anything had come before.
+    Broken(Status, bool),
+}
+
+/// Opens a stream again and again until it ends for good.
+pub(crate) async fn keep_open<Open, Revive>(
+    open: impl Fn() -> Open,
+    revive: impl Fn() -> Revive,
+    unwanted: impl Future<Output = ()>,
+    log: &Logger,
+    what: &str,
+) where
+    Open: Future<Output = Ended>,
+    Revive: Future<Output = Result<(), Status>>,
+{
+    let mut unwanted = std::pin::pin!(unwanted);
+    let mut pause = RETRY_FIRST;
+    loop {
+        match open().await {
+            Ended::ForGood => return,
+            Ended::GivenBack => pause = RETRY_FIRST,
+            Ended::Broken(status, useful) => {
+                log.error(format_args!("failed to receive {what}: {}", status::text(&status)));
+                if status.code() == Code::Unimplemented {
+                    return; // it will not learn it
+                }
+                if useful {
+                    pause = RETRY_FIRST;
+                }
+            }
+        }
+        loop {
+            tokio::select! {
+                biased;
+                () = &mut unwanted => return,
+                () = tokio::time::sleep(pause) => {}
+            }
+            pause = (pause * 2).min(RETRY_MAX);
+            let revived = tokio::select! {
+                biased;
+                () = &mut unwanted => return,
+                revived = revive() => revived,
+            };
+            match revived {
+                Ok(()) => break,
+                Err(status) => log.warn(format_args!("the pluggable component is not back: {}", status::text(&status))),
+            }
+        }
+    }
+}
+
+/// Waits until the component has seen that we ended the stream; what still comes is not answered.
+pub(crate) async fn settle<T>(messages: &mut Streaming<T>) {
+    let rest = async { while matches!(messages.message().await, Ok(Some(_))) {} };
+    let _ = tokio::time::timeout(SETTLE, rest).await; // then the end of the connection tells it
+}
