@@ -7,7 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use http::Extensions;
-use pillion_core::error::ApiError;
+use pillion_core::error::{ApiError, ErrorSpec};
 use pillion_telemetry::metrics::Metrics;
 use tonic::Status;
 
@@ -36,6 +36,13 @@ impl ErrorLabels {
     pub(crate) fn mark(extensions: &mut Extensions, error: &ApiError) {
         if let Some(labels) = Self::of(error) {
             extensions.insert(labels);
+        }
+    }
+
+    /// Marks an HTTP answer that is an app's and counts as an error of the API all the same.
+    pub(crate) fn mark_as(extensions: &mut Extensions, row: &'static ErrorSpec) {
+        if let Some((error_code, category)) = row.metric_labels() {
+            extensions.insert(Self { error_code, category });
         }
     }
 

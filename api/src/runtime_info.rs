@@ -3,6 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// What metadata says of the placement service while there is no connection to it. *Source:* wire text of the original.
+pub(crate) const PLACEMENT_DISCONNECTED: &str = "placement: disconnected";
+
 /// A loaded component, as the metadata API shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ComponentInfo {

@@ -1,4 +1,4 @@
-//! The one binary. It answers as `daprd` or as the CLI, by the name it is called with or by its first argument.
+//! The one binary. It answers as `daprd`, as `sentry` or as the CLI, by the name it is called with or by its first argument.
 
 mod resident;
 
@@ -15,15 +15,24 @@ fn main() -> ExitCode {
     let called = arguments.next().unwrap_or_default();
     let mut arguments: Vec<String> = arguments.collect();
     let name = Path::new(&called).file_name().and_then(|name| name.to_str()).unwrap_or_default();
-    if name == "daprd" {
-        return sidecar(&arguments);
+    if let Some(role) = role(name) {
+        return role(&arguments);
     }
-    if arguments.first().is_some_and(|first| first == "daprd") {
+    if let Some(role) = arguments.first().and_then(|first| role(first)) {
         arguments.remove(0);
-        return sidecar(&arguments);
+        return role(&arguments);
     }
     let program = if name == "dapr" { "dapr" } else { "pillion" };
     pillion_cli::main(program, arguments, component_types)
+}
+
+/// The part of the system a name stands for; `None` = the command line.
+fn role(name: &str) -> Option<fn(&[String]) -> ExitCode> {
+    match name {
+        "daprd" => Some(sidecar),
+        "sentry" => Some(pillion_sentry::main),
+        _ => None,
+    }
 }
 
 fn sidecar(arguments: &[String]) -> ExitCode {

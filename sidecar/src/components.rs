@@ -26,6 +26,10 @@ use crate::environment::Environment;
 /// The scope of the lines about middleware. *Source:* the original.
 const MIDDLEWARE_SCOPE: &str = "dapr.middleware.http";
 
+/// Components that run WebAssembly, and the field that locks it up. *Source:* the original.
+const WASM_TYPES: [&str; 2] = ["middleware.http.wasm", "bindings.wasm"];
+const STRICT_SANDBOX: &str = "strictSandbox";
+
 /// The blocks components are put into.
 #[derive(Clone)]
 pub(crate) struct Blocks {
@@ -42,6 +46,8 @@ pub(crate) struct ComponentHost {
     pub(crate) app_id: String,
     pub(crate) namespace: String,
     pub(crate) data_dir: PathBuf,
+    /// `spec.wasm.strictSandbox` of the Configuration: overrides what WebAssembly components say.
+    pub(crate) strict_sandbox: bool,
     pub(crate) metrics: Metrics,
     pub(crate) log: Logger,
     /// Cancelled after all components are closed.
@@ -192,6 +198,7 @@ impl ComponentHost {
                     (capability.message_ttl, "MESSAGE_TTL"),
                     (capability.subscribe_wildcards, "SUBSCRIBE_WILDCARDS"),
                     (capability.bulk_publish, "BULK_PUBSUB"),
+                    (capability.bulk_subscribe_immediate, "BULK_SUBSCRIBE_IMMEDIATE"),
                 ];
                 capabilities.extend(names.into_iter().filter(|(has, _)| *has).map(|(_, name)| name.to_owned()));
                 Instance::PubSub(broker)
@@ -261,6 +268,10 @@ impl ComponentHost {
                 Some(index) => pairs[index].1.clone_from(&self.app_id),
                 None => pairs.push(("consumerID".to_owned(), self.app_id.clone())),
             }
+        }
+        if self.strict_sandbox && WASM_TYPES.iter().any(|name| name.eq_ignore_ascii_case(&component.component_type)) {
+            pairs.retain(|(name, _)| !name.eq_ignore_ascii_case(STRICT_SANDBOX));
+            pairs.push((STRICT_SANDBOX.to_owned(), "true".to_owned()));
         }
         Ok((Metadata::new(pairs), namespaced))
     }

@@ -6,7 +6,7 @@ mod settings;
 
 use std::convert::Infallible;
 use std::fmt::Write as _;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response, header};
@@ -27,6 +27,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until cancelled.
 pub(crate) async fn serve(listener: TcpListener, metrics: Metrics, log: Logger, cancel: CancellationToken) {
+    let started = SystemTime::now(); // the server is opened with the process
     while let Some(accepted) = cancel.run_until_cancelled(listener.accept()).await {
         let Ok((stream, _)) = accepted else {
             log.warn("cannot accept a connection on the metrics port");
@@ -38,15 +39,19 @@ pub(crate) async fn serve(listener: TcpListener, metrics: Metrics, log: Logger, 
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service_fn(|request| answer(request, &metrics)));
+                .serve_connection(TokioIo::new(stream), service_fn(|request| answer(request, &metrics, started)));
             // A scraper that hangs up early is no event.
             let _ = cancel.run_until_cancelled(connection).await;
         });
     }
 }
 
-async fn answer(_: Request<Incoming>, metrics: &Metrics) -> Result<Response<Full<Bytes>>, Infallible> {
-    let mut response = Response::new(Full::from(format!("{}{}", metrics.text(), process_figures())));
+async fn answer(
+    _: Request<Incoming>,
+    metrics: &Metrics,
+    started: SystemTime,
+) -> Result<Response<Full<Bytes>>, Infallible> {
+    let mut response = Response::new(Full::from(format!("{}{}", metrics.text(), process_figures(started))));
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8"));
@@ -54,7 +59,7 @@ async fn answer(_: Request<Incoming>, metrics: &Metrics) -> Result<Response<Full
 }
 
 /// The figures of the process now. Values the system does not tell are left out.
-fn process_figures() -> String {
+fn process_figures(started: SystemTime) -> String {
     let mut text = String::new();
     let mut add = |name: &str, kind: &str, help: &str, value: Option<f64>| {
         if let Some(value) = value {
@@ -72,7 +77,16 @@ fn process_figures() -> String {
     let open =
         std::fs::read_dir("/proc/self/fd").ok().and_then(|entries| u32::try_from(entries.count()).ok()).map(f64::from);
     add("process_open_fds", "gauge", "Number of open file descriptors.", open);
+    add("process_max_fds", "gauge", "Maximum number of open file descriptors.", open_files_max());
+    let started = started.duration_since(UNIX_EPOCH).ok().map(|since| since.as_millis() as f64 / 1000.0);
+    add("process_start_time_seconds", "gauge", "Start time of the process since unix epoch in seconds.", started);
     text
+}
+
+/// The limit of open files, when there is one.
+fn open_files_max() -> Option<f64> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    limits.lines().find_map(|line| line.strip_prefix("Max open files"))?.split_whitespace().next()?.parse().ok()
 }
 
 /// Time on a processor of all threads that run now. *Source:* first field of `/proc/<pid>/task/*/schedstat`, nanoseconds.
@@ -87,11 +101,12 @@ fn cpu_seconds() -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use super::process_figures;
+    use super::*;
 
     #[test]
     fn memory_is_told_with_its_type() {
-        let text = process_figures();
+        let text = process_figures(UNIX_EPOCH + Duration::from_millis(1500));
+        assert!(text.contains("\nprocess_start_time_seconds 1.5\n"), "{text}");
         assert!(text.contains("# TYPE process_resident_memory_bytes gauge\nprocess_resident_memory_bytes "), "{text}");
         let value = text.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes ")).unwrap();
         assert!(value.parse::<f64>().unwrap() > 100_000.0, "{value}");

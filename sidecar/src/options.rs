@@ -3,6 +3,7 @@
 mod table;
 #[cfg(test)]
 mod tests;
+mod unused;
 
 use std::fmt;
 use std::path::PathBuf;
@@ -92,6 +93,8 @@ pub struct Options {
     pub log_file: Option<PathBuf>,
     /// Whether addresses of placement or scheduler were given, which this version does not use.
     pub control_plane_given: Vec<&'static str>,
+    /// What to tell about flags that were given and are deprecated or change nothing.
+    pub notices: Vec<String>,
 }
 
 /// What a command line asks for.
@@ -164,6 +167,7 @@ fn options(flags: &Parsed, environment: &Environment) -> Result<Options, Options
     let app_id = text("app-id");
     check_app_id(&app_id)?;
     refuse_what_is_not_built(flags)?;
+    unused::check(flags)?;
     let listen_addresses = text("dapr-listen-addresses").split(',').map(|address| address.trim().to_owned()).collect();
     let options = Options {
         app_port: port(flags, "app-port")?,
@@ -197,6 +201,7 @@ fn options(flags: &Parsed, environment: &Environment) -> Result<Options, Options
         log_as_json: flags.bool("log-as-json"),
         log_file: some_path(flags.text("log-file")),
         control_plane_given: control_plane(flags, environment),
+        notices: unused::notices(flags),
         app_id,
     };
     for (name, own) in [("dapr-http-port", options.http_port), ("dapr-grpc-port", options.grpc_port)] {

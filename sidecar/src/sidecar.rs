@@ -129,6 +129,7 @@ impl Sidecar {
         let shown = pillion_core::duration::format_go(duration);
         self.log.info(format_args!("Blocking graceful shutdown for {shown} or until app reports unhealthy..."));
         // The app is probed as before; only messages stop, except those it is working on.
+        self.subscriptions.pause().await;
         self.subscriptions.close();
         let unhealthy = async {
             if !self.is_ready() {
@@ -192,7 +193,7 @@ async fn start(
     let recorded = match options.metrics_port {
         Some(_) => metrics::metrics(
             &options.app_id,
-            environment.non_empty("NAMESPACE").unwrap_or(DEFAULT_NAMESPACE),
+            environment.non_empty("NAMESPACE").unwrap_or_default(), // empty without one, as in the original
             &configuration.spec,
         )?,
         None => Metrics::off(), // nobody could read them
@@ -224,7 +225,7 @@ async fn start(
         &host,
         host_address,
         resolver.clone(),
-        Endpoints::new(endpoints, options.read_buffer_bytes).with_pipeline(pipeline),
+        Endpoints::new(endpoints, options.read_buffer_bytes).with_pipeline(pipeline).with_metrics(recorded.clone()),
         policies.clone(),
     );
     invoker.set_app_channel(channel.clone());
@@ -294,6 +295,7 @@ async fn start(
 }
 
 fn warn_about_missing_parts(options: &Options, log: &Logger) {
+    options.notices.iter().for_each(|notice| log.warn(notice));
     let given = |name: &str| options.control_plane_given.contains(&name);
     if given("placement") {
         log.warn("Actor runtime disabled: actors are not supported by this version yet; --placement-host-address is not used");
@@ -337,6 +339,7 @@ fn component_host(
         app_id: options.app_id.clone(),
         namespace: namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned(),
         data_dir: environment.data_dir(),
+        strict_sandbox: configuration.spec["wasm"]["strictSandbox"].as_bool().unwrap_or(false),
         metrics: metrics.clone(),
         log: log.clone(),
         cancel: CancellationToken::new(),

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::Method;
-use pillion_contract::Registry;
+use pillion_contract::{ComponentError, ErrorKind, Registry};
 use pillion_core::log::Logger;
 use pillion_sidecar::{Command, End, Environment, Sidecar, StartError};
 use pillion_testkit::{Answer, FakeApp, eventually, request, reserve};
@@ -16,6 +16,18 @@ struct Ports {
 
 /// A sidecar with ports of its own whose data lies in `data`.
 async fn start(app_id: &str, data: &std::path::Path, more: &[String]) -> Result<(Sidecar, Ports), StartError> {
+    let mut registry = Registry::default();
+    pillion_builtin::register(&mut registry);
+    start_with(registry, app_id, data, more).await
+}
+
+/// A sidecar with these component types.
+async fn start_with(
+    registry: Registry,
+    app_id: &str,
+    data: &std::path::Path,
+    more: &[String],
+) -> Result<(Sidecar, Ports), StartError> {
     let [http, grpc, internal, metrics] = [reserve(), reserve(), reserve(), reserve()].map(Result::unwrap);
     let ports = Ports { http: http.port(), grpc: grpc.port(), internal: internal.port() };
     let mut arguments = vec![
@@ -30,8 +42,6 @@ async fn start(app_id: &str, data: &std::path::Path, more: &[String]) -> Result<
     [http, grpc, internal, metrics].into_iter().for_each(pillion_testkit::Reserved::release);
     let environment = Environment::default().with("DAPR_RUNTIME_PATH", &data.to_string_lossy());
     let Ok(Command::Run(options)) = Command::parse(&arguments, &environment) else { panic!("{arguments:?}") };
-    let mut registry = Registry::default();
-    pillion_builtin::register(&mut registry);
     let sidecar = Sidecar::start(*options, environment, registry, Logger::silent()).await?;
     Ok((sidecar, ports))
 }
@@ -109,6 +119,33 @@ async fn a_taken_port_is_told_with_its_flag() {
         ["failed to start HTTP server", "could not listen on any endpoint", &port.to_string(), "--dapr-http-port"]
     {
         assert!(text.contains(part), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_strict_sandbox_holds_for_every_webassembly_component() {
+    let data = tempfile::tempdir().unwrap();
+    let manifest = "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {name: guest}\n\
+        spec: {type: middleware.http.wasm, version: v1, ignoreErrors: true, metadata: [{name: STRICTSANDBOX, value: 'no'}]}\n";
+    std::fs::write(data.path().join("guest.yaml"), manifest).unwrap();
+    for (strict, expected) in [(true, "true"), (false, "no")] {
+        let settings = tempfile::tempdir().unwrap();
+        let file = settings.path().join("c.yaml");
+        let text = format!(
+            "apiVersion: dapr.io/v1alpha1\nkind: Configuration\nmetadata: {{name: c}}\nspec: {{wasm: {{strictSandbox: {strict}}}}}\n"
+        );
+        std::fs::write(&file, text).unwrap();
+        let mut registry = Registry::default();
+        pillion_builtin::register(&mut registry);
+        let (seen, told) = std::sync::mpsc::channel();
+        registry.register_middleware("middleware.http.wasm", move |context| {
+            let _ = seen.send(context.metadata.get("strictSandbox").map(str::to_owned));
+            async { Err(ComponentError::new(ErrorKind::InvalidRequest, "not a guest")) }
+        });
+        let more = [format!("--resources-path={}", data.path().display()), format!("--config={}", file.display())];
+        let (sidecar, _) = start_with(registry, "guarded", data.path(), &more).await.unwrap();
+        assert_eq!(told.try_recv().unwrap().as_deref(), Some(expected));
+        sidecar.stop().await.unwrap();
     }
 }
 

@@ -56,7 +56,7 @@ impl Dapr for GrpcApi {
         &self,
         request: Request<pb::QueryStateRequest>,
     ) -> Result<Response<pb::QueryStateResponse>, Status> {
-        Err(self.query_refused(&request.into_inner().store_name))
+        self.query_states(request.into_inner()).await.map(Response::new)
     }
 
     async fn publish_event(&self, request: Request<pb::PublishEventRequest>) -> Result<Response<()>, Status> {

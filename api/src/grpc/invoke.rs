@@ -48,7 +48,7 @@ impl GrpcApi {
             }
             AppStatus::Grpc(0) => {}
             AppStatus::Grpc(code) => {
-                let mut status = status::from_parts(code, &answer.status_message, Vec::new());
+                let mut status = status::from_parts(code, &answer.status_message, answer.status_details);
                 *status.metadata_mut() = metadata;
                 return Err(status);
             }

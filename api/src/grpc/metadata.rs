@@ -3,7 +3,7 @@
 use pillion_core::duration::format_go;
 use pillion_proto::runtime::v1 as pb;
 
-use crate::runtime_info::{AppConnection, RuntimeMetadata, SubscriptionInfo};
+use crate::runtime_info::{AppConnection, PLACEMENT_DISCONNECTED, RuntimeMetadata, SubscriptionInfo};
 
 pub(super) fn to_message(metadata: RuntimeMetadata) -> pb::GetMetadataResponse {
     let component = |component: crate::runtime_info::ComponentInfo| pb::RegisteredComponents {
@@ -23,6 +23,7 @@ pub(super) fn to_message(metadata: RuntimeMetadata) -> pb::GetMetadataResponse {
         enabled_features: metadata.enabled_features,
         actor_runtime: Some(pb::ActorRuntime {
             runtime_status: pb::actor_runtime::ActorRuntimeStatus::Disabled.into(),
+            placement: PLACEMENT_DISCONNECTED.to_owned(),
             ..Default::default()
         }),
         resiliencies: metadata.resiliencies.into_iter().map(|name| pb::MetadataResiliency { name }).collect(),

@@ -29,6 +29,7 @@ impl GrpcApi {
             trace_parent,
             trace_state,
             span_name: String::new(),
+            http: false,
         };
         self.pubsub.publish(call, event.data, &event.data_content_type).await.map_err(refuse)
     }
@@ -54,6 +55,7 @@ impl GrpcApi {
             trace_parent,
             trace_state,
             span_name: BULK_PUBLISH.to_owned(),
+            http: false,
         };
         self.pubsub.bulk_publish(call, entries).await.map_err(|failed| refuse(failed.error))?;
         Ok(pb::BulkPublishResponse::default())

@@ -92,8 +92,20 @@ impl GrpcApi {
         self.state.transact(&request.store_name, operations, metadata).await.map_err(refuse)
     }
 
-    pub(super) fn query_refused(&self, store: &str) -> Status {
-        refuse(self.state.query_refused(store))
+    pub(super) async fn query_states(&self, request: pb::QueryStateRequest) -> Result<pb::QueryStateResponse, Status> {
+        let metadata = request.metadata.into_iter().collect();
+        let found = self.state.query(&request.store_name, &request.query, metadata).await.map_err(refuse)?;
+        if found.items.is_empty() {
+            return Ok(pb::QueryStateResponse::default());
+        }
+        let results = found.items.into_iter().map(|item| pb::QueryStateItem {
+            key: item.key,
+            data: item.data,
+            etag: item.etag.unwrap_or_default(),
+            error: item.error,
+        });
+        let metadata = found.metadata.into_iter().collect();
+        Ok(pb::QueryStateResponse { results: results.collect(), token: found.token, metadata })
     }
 }
 

@@ -79,14 +79,16 @@ impl HttpFront {
             return respond::bad_request();
         }
         let (parts, body) = request.into_parts();
-        let call = Incall { verb: parts.method, uri: parts.uri, headers: parts.headers, body, peer };
+        let mut call = Incall { verb: parts.method, uri: parts.uri, headers: parts.headers, body, peer };
         let observed = self.shared.options.metrics.is_on().then(|| Observed::begin(&call));
         let response = if self.public {
-            self.shared.public(call).await
-        } else if self.shared.is_traced(&call) {
-            Box::pin(self.shared.traced(call)).await
+            Box::pin(self.shared.public(call)).await
         } else {
-            self.shared.checked(call).await
+            match self.shared.start_trace(&mut call) {
+                Ok(None) => self.shared.checked(call).await,
+                Ok(Some(trace)) => trace.finish(self.shared.checked(call).await),
+                Err(refused) => *refused,
+            }
         };
         match observed {
             Some(observed) => observed.end(&self.shared.options.metrics, response),

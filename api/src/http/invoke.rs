@@ -17,6 +17,9 @@ use serde_json::{Map, Value};
 use super::front::{Incall, Shared};
 use super::path;
 use super::respond::{self, HttpResponse};
+use crate::error_labels::ErrorLabels;
+
+mod details;
 
 impl Shared {
     pub(super) async fn invoke(&self, mut call: Incall) -> HttpResponse {
@@ -30,6 +33,7 @@ impl Shared {
             return respond::error(&ApiError::of(&table::DIRECT_INVOKE, &[&target, &problem]));
         }
         let events = wants_events(&call.headers);
+        let streams = call.body.known_length().is_none();
         let request = InvokeRequest {
             method,
             verb: call.verb,
@@ -39,7 +43,15 @@ impl Shared {
             data_type_url: String::new(),
         };
         match self.api.invoker.invoke(&target, request).await {
-            Ok(answer) => app_response(answer, events),
+            Ok(answer) => {
+                let refused = matches!(answer.status, AppStatus::Http(code) if !(200..=399).contains(&code));
+                let mut response = app_response(answer, events);
+                // As in the original: what an app refuses counts as an error of service invocation, but not of streams.
+                if refused && !streams {
+                    ErrorLabels::mark_as(response.extensions_mut(), &table::DIRECT_INVOKE);
+                }
+                response
+            }
             Err(error) => {
                 self.options
                     .log
@@ -106,6 +118,18 @@ fn grpc_status(number: i32, answer: &InvokeResponse) -> HttpResponse {
     body.insert("code".into(), number.into());
     if !answer.status_message.is_empty() {
         body.insert("message".into(), answer.status_message.as_str().into());
+    }
+    if !answer.status_details.is_empty() {
+        let mut details = Vec::with_capacity(answer.status_details.len());
+        for any in &answer.status_details {
+            let Some(detail) = details::to_json(any) else {
+                let problem =
+                    format!("proto: google.protobuf.Any: unable to resolve {:?}: \"not found\"", any.type_url);
+                return respond::error(&ApiError::new(&table::MALFORMED_RESPONSE, problem));
+            };
+            details.push(detail);
+        }
+        body.insert("details".into(), Value::Array(details));
     }
     let code = GrpcCode::from_number(number).http_status();
     let mut response = respond::json_bytes(code, Body::full(Value::Object(body).to_string()));

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::front::{Incall, Shared};
 use super::path;
 use super::respond::{self, HttpResponse};
-use crate::runtime_info::{AppConnection, ComponentInfo, RuntimeMetadata, SubscriptionInfo};
+use crate::runtime_info::{AppConnection, ComponentInfo, PLACEMENT_DISCONNECTED, RuntimeMetadata, SubscriptionInfo};
 
 type Answer = Result<HttpResponse, ApiError>;
 
@@ -142,6 +142,7 @@ struct Health {
 struct ActorRuntime {
     runtime_status: &'static str,
     host_ready: bool,
+    placement: &'static str,
 }
 
 #[derive(Serialize)]
@@ -168,7 +169,11 @@ impl From<RuntimeMetadata> for Metadata {
             subscriptions: metadata.subscriptions.into_iter().map(Subscription::from).collect(),
             http_endpoints: named(metadata.http_endpoints),
             app_connection_properties: metadata.app_connection.map(Connection::from),
-            actor_runtime: ActorRuntime { runtime_status: "DISABLED", host_ready: false },
+            actor_runtime: ActorRuntime {
+                runtime_status: "DISABLED",
+                host_ready: false,
+                placement: PLACEMENT_DISCONNECTED,
+            },
             resiliencies: named(metadata.resiliencies),
             circuit_breakers: breakers
                 .map(|breaker| Breaker { name: breaker.name, target: breaker.target, state: breaker.state })

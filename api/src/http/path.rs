@@ -88,6 +88,9 @@ pub(crate) fn query_metadata(query: &str) -> std::collections::BTreeMap<String, 
 }
 
 #[cfg(test)]
+mod properties;
+
+#[cfg(test)]
 mod tests {
     use super::*;
 

@@ -57,6 +57,7 @@ fn publish_call(pubsub_name: String, topic: String, call: &Incall) -> PublishCal
         trace_parent: header(&call.headers, "traceparent"),
         trace_state: header(&call.headers, "tracestate"),
         span_name: String::new(),
+        http: true,
     }
 }
 

@@ -11,6 +11,9 @@ use serde_json::{Map, Value, json};
 
 use crate::error_labels::ErrorLabels;
 
+/// Before the name of a detail's type.
+const DETAIL_PREFIX: &str = "type.googleapis.com/google.rpc.";
+
 /// A response of the front.
 pub(crate) type HttpResponse = Response<Body>;
 
@@ -56,15 +59,28 @@ pub(crate) fn bad_request() -> HttpResponse {
 
 /// An error as the body of spec errors.md §1.
 pub(crate) fn error(error: &ApiError) -> HttpResponse {
+    let mut response = json_bytes(error.http, Body::full(Value::Object(error_body(error)).to_string()));
+    ErrorLabels::mark(response.extensions_mut(), error);
+    response
+}
+
+fn error_body(error: &ApiError) -> Map<String, Value> {
     let mut body = Map::new();
+    if let Some((component, tag)) = error.component.as_deref().and_then(|shown| Some((shown, shown.tag.as_deref()?))) {
+        body.insert("errorCode".into(), tag.into());
+        body.insert("message".into(), component.message.as_str().into());
+        let (reason, domain) = (&component.reason, &component.domain);
+        let kind = format!("{DETAIL_PREFIX}ErrorInfo");
+        let info = json!({"@type": kind, "reason": reason, "domain": domain, "metadata": null});
+        body.insert("details".into(), json!([info]));
+        return body;
+    }
     body.insert("errorCode".into(), error.spec.code.into());
     body.insert("message".into(), error.message.as_str().into());
     if matches!(error.spec.shape, Shape::Rich(_)) && !error.details.is_empty() {
         body.insert("details".into(), error.details.iter().map(detail).collect());
     }
-    let mut response = json_bytes(error.http, Body::full(Value::Object(body).to_string()));
-    ErrorLabels::mark(response.extensions_mut(), error);
-    response
+    body
 }
 
 /// Adds `metadata.<key>` headers; pairs that are no header are left out.
@@ -84,22 +100,21 @@ fn status(code: StatusCode, body: Body) -> HttpResponse {
 }
 
 fn detail(detail: &ErrorDetail) -> Value {
-    const PREFIX: &str = "type.googleapis.com/google.rpc.";
     match detail {
         ErrorDetail::ErrorInfo { reason, metadata } => {
-            json!({"@type": format!("{PREFIX}ErrorInfo"), "reason": reason, "domain": "dapr.io", "metadata": metadata})
+            json!({"@type": format!("{DETAIL_PREFIX}ErrorInfo"), "reason": reason, "domain": "dapr.io", "metadata": metadata})
         }
         ErrorDetail::ResourceInfo { resource_type, resource_name, owner, description } => json!({
-            "@type": format!("{PREFIX}ResourceInfo"), "resource_type": resource_type, "resource_name": resource_name,
+            "@type": format!("{DETAIL_PREFIX}ResourceInfo"), "resource_type": resource_type, "resource_name": resource_name,
             "owner": owner, "description": description,
         }),
         ErrorDetail::BadRequest(violations) => {
             let violations: Vec<Value> = violations.iter().map(|pair| filled("field", "description", pair)).collect();
-            json!({"@type": format!("{PREFIX}BadRequest"), "field_violations": violations})
+            json!({"@type": format!("{DETAIL_PREFIX}BadRequest"), "field_violations": violations})
         }
         ErrorDetail::Help(links) => {
             let links: Vec<Value> = links.iter().map(|pair| filled("description", "url", pair)).collect();
-            json!({"@type": format!("{PREFIX}Help"), "links": links})
+            json!({"@type": format!("{DETAIL_PREFIX}Help"), "links": links})
         }
     }
 }

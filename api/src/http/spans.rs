@@ -1,6 +1,6 @@
 //! The span of a request on the HTTP API, its trace context and baggage.
 //!
-//! *Source:* spec metrics.md §5. *Neighbours:* `front` calls [`Shared::traced`] around everything else; the handlers find the
+//! *Source:* spec metrics.md §5. *Neighbours:* `front` has it around everything else; the handlers find the
 //! context to pass on in the request's `traceparent`. *Invariant:* a request that is not sampled gets a context and nothing more;
 //! the token of the API is never an attribute.
 
@@ -18,7 +18,7 @@ use super::path;
 use super::respond::{self, HttpResponse};
 
 /// What a response gets of the request's trace.
-struct Trace {
+pub(super) struct Trace {
     span: Option<Span>,
     parent: Option<HeaderValue>,
     state: Option<HeaderValue>,
@@ -26,23 +26,15 @@ struct Trace {
 }
 
 impl Shared {
-    /// Whether a request takes part in tracing.
-    pub(super) fn is_traced(&self, call: &Incall) -> bool {
-        !self.options.tracer.is_off() && !call.uri.path().contains("/healthz")
+    /// Begins the span of a request that takes part in tracing; the answer to give instead when its baggage is not valid.
+    pub(super) fn start_trace(&self, call: &mut Incall) -> Result<Option<Trace>, Box<HttpResponse>> {
+        if self.options.tracer.is_off() || call.uri.path().contains("/healthz") {
+            return Ok(None);
+        }
+        self.trace(call).map(Some).map_err(|refused| Box::new(respond::text(400, &format!("{refused}\n"))))
     }
 
-    /// Answers a request within its span.
-    pub(super) async fn traced(&self, mut call: Incall) -> HttpResponse {
-        let trace = match self.start_trace(&mut call) {
-            Ok(trace) => trace,
-            Err(refused) => return respond::text(400, &format!("{refused}\n")),
-        };
-        let mut response = self.checked(call).await;
-        trace.finish(&mut response);
-        response
-    }
-
-    fn start_trace(&self, call: &mut Incall) -> Result<Trace, BaggageError> {
+    fn trace(&self, call: &mut Incall) -> Result<Trace, BaggageError> {
         let baggage = baggage(&call.headers)?;
         let tracer = &self.options.tracer;
         let parent = call.headers.get(TRACE_PARENT).and_then(TraceContext::of_value);
@@ -98,7 +90,7 @@ impl Shared {
 }
 
 impl Trace {
-    fn finish(self, response: &mut HttpResponse) {
+    pub(super) fn finish(self, mut response: HttpResponse) -> HttpResponse {
         let headers = response.headers_mut();
         if let Some(parent) = self.parent
             && !headers.contains_key(TRACE_PARENT)
@@ -118,6 +110,7 @@ impl Trace {
                 span.fail(reason);
             }
         }
+        response
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Values are kept as the text they came as: nothing is parsed into a tree, so large numbers stay what they are.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use pillion_building_blocks::state::{
     DeleteItem, Operation, SetItem, check_key, merge_metadata, operation_not_supported, parse_concurrency,
     parse_consistency,
 };
-use pillion_contract::{BulkGetItem, Concurrency, Consistency};
+use pillion_contract::{BulkGetItem, Concurrency, Consistency, QueryItem};
 use pillion_core::error::{ApiError, ErrorDetail, table};
 use pillion_core::json;
 use pillion_runtime::body::Body;
@@ -65,6 +66,26 @@ struct Step<'a> {
     operation: String,
     #[serde(borrow)]
     request: Item<'a>,
+}
+
+#[derive(Serialize)]
+struct Found<'a> {
+    results: Vec<FoundItem<'a>>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    token: &'a str,
+    #[serde(skip_serializing_if = "Metadata::is_empty")]
+    metadata: &'a Metadata,
+}
+
+#[derive(Serialize)]
+struct FoundItem<'a> {
+    key: &'a str,
+    /// `null` when there is none, which differs from [`BulkItem`].
+    data: Option<&'a RawValue>,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    etag: &'a str,
+    #[serde(skip_serializing_if = "str::is_empty")]
+    error: Cow<'a, str>,
 }
 
 #[derive(Serialize)]
@@ -154,10 +175,19 @@ impl Shared {
         Ok(respond::no_content())
     }
 
-    /// No store that is built answers queries yet; the body is read first, as its limit is complained of first.
+    /// The body is read first, as its limit is complained of first.
     pub(super) async fn query_state(&self, store: &str, call: Incall) -> Answer {
-        self.whole(call.body).await.map_err(|error| ApiError::of(&table::BODY_READ, &[&error]))?;
-        Err(self.api.state.query_refused(store))
+        let metadata = path::query_metadata(call.uri.query().unwrap_or_default());
+        let body = self.whole(call.body).await.map_err(|error| ApiError::of(&table::BODY_READ, &[&error]))?;
+        let found = self.api.state.query(store, &String::from_utf8_lossy(&body), metadata).await?;
+        if found.items.is_empty() {
+            return Ok(respond::no_content());
+        }
+        Ok(respond::json(&Found {
+            results: found.items.iter().map(query_item).collect(),
+            token: &found.token,
+            metadata: &found.metadata,
+        }))
     }
 }
 
@@ -166,6 +196,22 @@ fn read_json<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, String> {
     match json::first_of(body) {
         None => Err("EOF".to_owned()),
         Some(read) => read.map_err(|error| json::error_text(&error)),
+    }
+}
+
+fn query_item(found: &QueryItem) -> FoundItem<'_> {
+    let etag = found.etag.as_deref().unwrap_or_default();
+    let item = FoundItem { key: &found.key, data: None, etag, error: Cow::Borrowed(&found.error) };
+    if found.data.is_empty() {
+        return item;
+    }
+    match serde_json::from_slice::<&RawValue>(&found.data) {
+        Ok(data) => FoundItem { data: Some(data), ..item },
+        Err(_) if !found.error.is_empty() => item,
+        Err(error) => {
+            let error = format!("the stored value is not JSON; read it by itself: {error}");
+            FoundItem { error: Cow::Owned(error), ..item }
+        }
     }
 }
 

@@ -1,13 +1,18 @@
-//! JSON as the original reads it: the name of a field may be written in any case.
+//! JSON as the original reads it: the name of a field may be written in any case, and null is a value that is not given.
 //!
-//! *Job:* put a deserializer between JSON and a derived struct that matches names without regard to case (`Key`, `entryID`);
-//! SDKs and applications have come to rely on it. *Neighbours:* whoever reads a body into a struct calls [`from_slice`].
-//! *Invariant:* only names of struct fields are matched this way; keys of maps, such as metadata, and values stay as they
-//! are, borrowed and raw ones included.
+//! *Job:* put a deserializer between JSON and a derived struct that matches names without regard to case (`Key`, `entryID`) and
+//! takes null for the zero value; SDKs and applications have come to rely on it. *Neighbours:* whoever reads a body into a struct
+//! calls [`from_slice`]. *Invariant:* only names of struct fields are matched this way; keys of maps, such as metadata, and
+//! values stay as they are, borrowed and raw ones included.
+
+mod null;
+#[cfg(test)]
+mod properties;
 
 use std::borrow::Cow;
 use std::fmt;
 
+use null::Kind;
 use serde::de::value::{BorrowedStrDeserializer, CowStrDeserializer};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
@@ -49,14 +54,31 @@ macro_rules! as_it_is {
     };
 }
 
+macro_rules! or_null {
+    ($($method:ident: $kind:ident),*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+            null::read(self.0, Kind::$kind, visitor)
+        })*
+    };
+}
+
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for AnyCase<D> {
     type Error = D::Error;
 
     as_it_is! {
-        deserialize_any deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
-        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 deserialize_f32 deserialize_f64
-        deserialize_char deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf deserialize_unit
-        deserialize_map deserialize_identifier deserialize_ignored_any
+        deserialize_any deserialize_i128 deserialize_u128 deserialize_char deserialize_bytes deserialize_byte_buf
+        deserialize_unit deserialize_identifier deserialize_ignored_any
+    }
+
+    or_null! {
+        deserialize_bool: Bool, deserialize_str: Text, deserialize_string: Text, deserialize_i8: Integer,
+        deserialize_i16: Integer, deserialize_i32: Integer, deserialize_i64: Integer, deserialize_u8: Integer,
+        deserialize_u16: Integer, deserialize_u32: Integer, deserialize_u64: Integer, deserialize_f32: Float,
+        deserialize_f64: Float
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
+        null::read(self.0, Kind::Map, Entries(visitor))
     }
 
     fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
@@ -64,7 +86,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for AnyCase<D> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Self::Error> {
-        self.0.deserialize_seq(AnyCase(visitor))
+        null::read(self.0, Kind::List, AnyCase(visitor))
     }
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -73,7 +95,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for AnyCase<D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, Self::Error> {
-        self.0.deserialize_struct(name, fields, Fields { inner: visitor, names: fields })
+        null::read(self.0, Kind::Struct(name, fields), Fields { inner: visitor, names: fields })
     }
 
     // Raw values come as one; they must reach their own deserializer.
@@ -191,6 +213,33 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Fields<A> {
     }
 }
 
+/// A map's visitor, then its access: keys are data, what they lead to is read like anything else.
+struct Entries<T>(T);
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Entries<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.expecting(f)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, access: A) -> Result<Self::Value, A::Error> {
+        self.0.visit_map(Entries(access))
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Entries<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Self::Error> {
+        self.0.next_key_seed(seed)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Self::Error> {
+        self.0.next_value_seed(AnyCase(seed))
+    }
+}
+
 /// A field's name as it is written, borrowed where it has no escapes.
 struct Name<'de>(Cow<'de, str>);
 
@@ -258,6 +307,18 @@ mod tests {
         assert_eq!(outer.metadata, BTreeMap::from([("Key".to_owned(), "kept".to_owned())]), "keys of maps are data");
         assert_eq!(outer.count, 7);
         assert!(from_slice::<Outer<'_>>(br#"{"nested":null,"raw":null}"#).unwrap().nested.is_none());
+    }
+
+    #[test]
+    fn null_is_a_value_that_is_not_given() {
+        let text =
+            br#"{"entryId":null,"raw":null,"items":null,"nested":{"key":null},"metadata":{"a":null},"count":null}"#;
+        let outer: Outer<'_> = from_slice(text).unwrap();
+        assert_eq!((outer.entry_id.as_str(), outer.items.len(), outer.count), ("", 0, 0));
+        assert_eq!(outer.nested, Some(Inner::default()));
+        assert_eq!(outer.metadata, BTreeMap::from([("a".to_owned(), String::new())]));
+        assert_eq!(from_slice::<Vec<Inner>>(b"[null]").unwrap(), [Inner::default()]);
+        assert!(from_slice::<Vec<Inner>>(b"null").unwrap().is_empty());
     }
 
     #[test]

@@ -108,14 +108,18 @@ fn component_type(checker: &mut Checker, component_type: &str, known_types: &[&s
         );
         return;
     }
-    if known_types.is_empty() || known_types.contains(&component_type) {
+    // The names of types are found whatever their case.
+    if known_types.is_empty() || known_types.iter().any(|known| known.eq_ignore_ascii_case(component_type)) {
         return;
     }
     let same_category = known_types.iter().copied().filter(|known| known.starts_with(&format!("{category}.")));
     let mut suggestion = did_you_mean(component_type, same_category.clone());
     if suggestion.is_empty() {
         let last = name.rsplit('.').next().unwrap_or(name);
-        let holds = |known: &&str| known.split('.').any(|part| part == last) || known.contains(last);
+        let holds = |known: &&str| {
+            let ends = known.rsplit('.').next().is_some_and(|end| end.contains(last));
+            ends || (known.starts_with(&format!("{category}.")) && known.contains(last))
+        };
         suggestion = match known_types.iter().copied().find(holds) {
             Some(known) => format!("did you mean {known}?"),
             None => {

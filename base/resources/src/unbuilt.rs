@@ -39,6 +39,14 @@ pub(crate) fn configuration(checker: &mut Checker, document: &Json) -> bool {
     if boolean(spec, &["mtls", "enabled"]).unwrap_or(false) {
         ignored("spec.mtls", "mTLS between sidecars is", "calls between sidecars are not encrypted");
     }
+    for metrics in ["metric", "metrics"] {
+        if !at(spec, &[metrics, "workflow"]).is_null() {
+            ignored(&format!("spec.{metrics}.workflow"), "metrics of workflows are", "");
+        }
+    }
+    if at(spec, &["workflow"]).as_object().is_some_and(|workflow| !workflow.is_empty()) {
+        ignored("spec.workflow", "workflows are", "no workflow runs in this sidecar");
+    }
     for (index, feature) in items(spec, &["features"]).iter().enumerate() {
         let name = text(feature, &["name"]);
         if is_feature(&name) && boolean(feature, &["enabled"]).unwrap_or(false) {
@@ -133,12 +141,14 @@ mod tests {
   httpPipeline: {handlers: [{name: r, type: middleware.http.ratelimit}, {name: s, type: middleware.http.uppercase}]}
   appHttpPipeline: {handlers: [{name: r, type: middleware.http.ratelimit}]}
   mtls: {enabled: true}
+  workflow: {maxConcurrentWorkflowInvocations: 2}
+  metrics: {workflow: {latencyDistributionBuckets: [1, 2]}}
   features: [{name: HotReload, enabled: true}, {name: ActorStateTTL, enabled: false}]
   accessControl: {defaultAction: Allow, policies: [{appId: a, trustDomain: public, namespace: default, defaultAction: allow}]}";
         let (configuration, findings) = load(spec).unwrap();
         assert!(!configuration.features["HotReload"], "not claimed, though asked for");
         let fields: Vec<&str> = findings.iter().map(|finding| finding.field.as_str()).collect();
-        let wanted = ["spec.mtls", "spec.features[0]", "spec.accessControl"];
+        let wanted = ["spec.mtls", "spec.metrics.workflow", "spec.workflow", "spec.features[0]", "spec.accessControl"];
         assert_eq!(fields, wanted);
         for finding in &findings {
             assert_eq!(finding.severity, Severity::Warning);

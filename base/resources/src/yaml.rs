@@ -2,6 +2,9 @@
 //!
 //! Scalars follow YAML 1.1 (`yes`, `0777`, `1_000`), because that is what manifests were written for.
 
+#[cfg(test)]
+mod properties;
+mod quoted;
 mod scalar;
 mod tree;
 

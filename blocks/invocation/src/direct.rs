@@ -8,14 +8,17 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HOST, TRANSFER_ENCODING};
+use http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
 use pillion_core::error::GrpcCode;
+use pillion_proto::google::protobuf::Any;
+use pillion_proto::google::rpc;
 use pillion_runtime::app_channel::pool::{HostPool, Protocol, SendError};
 use pillion_runtime::body::Body;
 use pillion_runtime::http1::client::write_request_line;
 use pillion_runtime::http1::{self, write_field};
 use pillion_runtime::message::{AppStatus, InvokeRequest, InvokeResponse, strip_hop_by_hop};
+use prost::Message as _;
 
 use crate::peer::PeerError;
 
@@ -27,12 +30,16 @@ const APP_STATUS: HeaderName = HeaderName::from_static("pillion-app-status");
 /// The code of a call that failed between the sidecars and the app; its text is the body.
 const FAILURE: HeaderName = HeaderName::from_static("pillion-failure");
 const MESSAGE: HeaderName = HeaderName::from_static("pillion-message");
+/// The details of the status, as those of a `google.rpc.Status`.
+const DETAILS: HeaderName = HeaderName::from_static("pillion-details");
 const TYPE_URL: HeaderName = HeaderName::from_static("pillion-type-url");
 
 /// Calls at a time to one sidecar; more go over gRPC, which needs no connection for each.
 const CALLS_MAX: usize = 256;
 /// Larger bodies go over gRPC, which streams them.
 const BODY_BYTES_MAX: usize = http1::server::BODY_MAX;
+/// Headers at most; the server takes a few more, for those of the sidecar.
+const HEADERS_MAX: usize = 80;
 /// Largest head of a request or an answer in bytes.
 pub(crate) const HEAD_BYTES_MAX: usize = 1 << 20;
 
@@ -46,6 +53,12 @@ fn is_sendable(query: &str) -> bool {
     query.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'#' | b'"' | b'<' | b'>'))
 }
 
+/// Whether the server of the other side takes a call with these headers for a plain one; it refuses what is not.
+fn are_plain(headers: &HeaderMap) -> bool {
+    let is_special = |name: &HeaderName| matches!(*name, CONNECTION | EXPECT | UPGRADE);
+    headers.len() <= HEADERS_MAX && !headers.keys().any(is_special)
+}
+
 /// Connections to one sidecar.
 pub(crate) fn pool(host: &str, port: u16) -> Arc<HostPool> {
     HostPool::new(host, port, Protocol::Http1, CALLS_MAX, HEAD_BYTES_MAX)
@@ -55,8 +68,11 @@ pub(crate) fn pool(host: &str, port: u16) -> Arc<HostPool> {
 pub(crate) fn fits(pool: &HostPool, request: &InvokeRequest, body_bytes: usize) -> bool {
     request.data_type_url.is_empty()
         && body_bytes <= BODY_BYTES_MAX
+        // The answer to a HEAD could not carry the text of a failure.
         && request.verb != Method::CONNECT
+        && request.verb != Method::HEAD
         && is_sendable(&request.query)
+        && are_plain(&request.headers)
         && pool.has_room()
 }
 
@@ -108,8 +124,9 @@ pub(crate) async fn call(
         None => AppStatus::Http(parts.status.as_u16()),
     };
     let status_message = take_text(&mut parts.headers, &MESSAGE);
+    let status_details = take_details(&mut parts.headers);
     let data_type_url = take_text(&mut parts.headers, &TYPE_URL);
-    Ok(InvokeResponse { status, status_message, headers: parts.headers, body, data_type_url })
+    Ok(InvokeResponse { status, status_message, status_details, headers: parts.headers, body, data_type_url })
 }
 
 fn target(request: &InvokeRequest) -> String {
@@ -174,6 +191,7 @@ pub(crate) fn encode(outcome: Result<InvokeResponse, PeerError>) -> Response<Bod
             let headers = response.headers_mut();
             headers.insert(APP_STATUS, HeaderValue::from(code));
             put_text(headers, MESSAGE, &answer.status_message);
+            put_details(headers, answer.status_details);
             put_text(headers, TYPE_URL, &answer.data_type_url);
         }
     }
@@ -192,10 +210,24 @@ fn number(value: &HeaderValue) -> i32 {
 }
 
 fn put_text(headers: &mut HeaderMap, name: HeaderName, text: &str) {
-    if text.is_empty() {
+    put_bytes(headers, name, text.as_bytes());
+}
+
+fn put_details(headers: &mut HeaderMap, details: Vec<Any>) {
+    put_bytes(headers, DETAILS, &rpc::Status { details, ..Default::default() }.encode_to_vec());
+}
+
+fn take_details(headers: &mut HeaderMap) -> Vec<Any> {
+    let Some(value) = headers.remove(DETAILS) else { return Vec::new() };
+    let bytes: Vec<u8> = percent_encoding::percent_decode(value.as_bytes()).collect();
+    rpc::Status::decode(bytes.as_slice()).map(|status| status.details).unwrap_or_default()
+}
+
+fn put_bytes(headers: &mut HeaderMap, name: HeaderName, bytes: &[u8]) {
+    if bytes.is_empty() {
         return;
     }
-    let escaped = percent_encoding::utf8_percent_encode(text, PATH).to_string();
+    let escaped = percent_encoding::percent_encode(bytes, PATH).to_string();
     if let Ok(value) = HeaderValue::from_str(&escaped) {
         headers.insert(name, value);
     }
@@ -245,6 +277,7 @@ mod tests {
         let refused = encode(Ok(InvokeResponse {
             status: AppStatus::Grpc(5),
             status_message: "not\nhere".into(),
+            status_details: vec![Any { type_url: "x/a".into(), value: Bytes::from_static(&[0, 255, b'%']) }],
             headers: HeaderMap::new(),
             body: Body::empty(),
             data_type_url: String::new(),
@@ -252,5 +285,7 @@ mod tests {
         let mut headers = refused.headers().clone();
         assert_eq!(headers[APP_STATUS], "5");
         assert_eq!(take_text(&mut headers, &MESSAGE), "not\nhere");
+        let details = take_details(&mut headers);
+        assert_eq!((details.len(), details[0].value.as_ref()), (1, &[0, 255, b'%'][..]));
     }
 }

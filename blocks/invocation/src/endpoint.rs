@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::header::HOST;
 use http::{HeaderName, HeaderValue, Request, Uri};
@@ -12,6 +13,7 @@ use pillion_runtime::app_channel::TlsClient;
 use pillion_runtime::app_channel::pool::{HostPool, Protocol};
 use pillion_runtime::message::{AppStatus, InvokeRequest, InvokeResponse, check_escapes, strip_hop_by_hop};
 use pillion_runtime::pipeline;
+use pillion_telemetry::metrics::Metrics;
 
 use crate::peer::PeerError;
 
@@ -43,12 +45,25 @@ pub struct Endpoints {
     pools: Mutex<HashMap<String, Arc<HostPool>>>,
     header_limit: usize,
     pipeline: HttpPipeline,
+    metrics: Metrics,
 }
 
 impl Endpoints {
     /// Takes the resources by name. `header_limit` is in bytes.
     pub fn new(named: HashMap<String, Endpoint>, header_limit: usize) -> Self {
-        Self { named, pools: Mutex::default(), header_limit, pipeline: HttpPipeline::default() }
+        Self {
+            named,
+            pools: Mutex::default(),
+            header_limit,
+            pipeline: HttpPipeline::default(),
+            metrics: Metrics::off(),
+        }
+    }
+
+    /// The same, counting its calls with those of the app, as the original does.
+    pub fn with_metrics(mut self, metrics: Metrics) -> Self {
+        self.metrics = metrics;
+        self
     }
 
     /// The same with `spec.appHttpPipeline` around every call, as in the original.
@@ -103,18 +118,32 @@ impl Endpoints {
         if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
             outgoing.headers_mut().insert(HOST, host);
         }
+        let started = Instant::now();
+        let measured = self.metrics.http().map(|metrics| {
+            let verb = outgoing.method().clone();
+            metrics.asking(verb.as_str(), uri.path(), outgoing.body().known_length().unwrap_or_default());
+            (metrics, verb)
+        });
         let sent = if self.pipeline.is_empty() {
             pool.send(outgoing).await
         } else {
             Box::pin(pipeline::through(&self.pipeline, outgoing, |outgoing| async move { pool.send(outgoing).await }))
                 .await
         };
+        if let Some((metrics, verb)) = measured {
+            let answer = sent
+                .as_ref()
+                .ok()
+                .map(|response| (response.status().as_u16(), response.body().known_length().unwrap_or_default()));
+            metrics.asked(verb.as_str(), uri.path(), answer, started.elapsed());
+        }
         let response = sent.map_err(|error| PeerError::new(GrpcCode::Internal, error.to_string()))?;
         let (mut parts, body) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
         Ok(InvokeResponse {
             status: AppStatus::Http(parts.status.as_u16()),
             status_message: String::new(),
+            status_details: Vec::new(),
             headers: parts.headers,
             body,
             data_type_url: String::new(),

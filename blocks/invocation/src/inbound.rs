@@ -317,8 +317,11 @@ async fn unary_response(response: InvokeResponse, limit: usize) -> Result<Vec<u8
             headers.entry(name.as_str().to_owned()).or_default().values.push(text.to_owned());
         }
     }
-    let status =
-        internals::Status { code: response.status.number(), message: response.status_message, ..Default::default() };
+    let status = internals::Status {
+        code: response.status.number(),
+        message: response.status_message,
+        details: response.status_details,
+    };
     let data = response.body.collect(limit).await.map_err(|error| app_broke(&error))?;
     let message =
         common::InvokeResponse { data: Some(Any { type_url: response.data_type_url, value: data }), content_type };

@@ -7,9 +7,11 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use pillion_proto::google::protobuf::Any;
 use pillion_runtime::app_channel::verb_number;
 use pillion_runtime::body::Body;
 use pillion_runtime::message::{AppStatus, InvokeRequest, InvokeResponse, content_type};
+use prost::Message as _;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint, key_len};
 
 /// A message that does not have the specified form.
@@ -98,7 +100,9 @@ pub(crate) fn first_request_frame(
 
 /// Makes the first frame of a response stream.
 pub(crate) fn first_response_frame(response: &InvokeResponse, payload: Option<&Bytes>) -> Bytes {
-    let status_length = varint_length(1, response.status.number() as u64) + string_length(2, &response.status_message);
+    let details_length: usize = response.status_details.iter().map(|any| nested_length(3, any.encoded_len())).sum();
+    let status_length =
+        varint_length(1, response.status.number() as u64) + string_length(2, &response.status_message) + details_length;
     let any_length = if response.data_type_url.is_empty() { 0 } else { string_length(1, &response.data_type_url) };
     let message_length = if any_length > 0 { nested_length(1, any_length) } else { 0 }
         + string_length(2, content_type(&response.headers));
@@ -112,6 +116,10 @@ pub(crate) fn first_response_frame(response: &InvokeResponse, payload: Option<&B
     put_nested(&mut out, 1, status_length);
     put_varint(&mut out, 1, response.status.number() as u64);
     put_string(&mut out, 2, &response.status_message);
+    for any in &response.status_details {
+        put_nested(&mut out, 3, any.encoded_len());
+        any.encode_raw(&mut out);
+    }
     headers.put(&mut out, 2, &response.headers, &[]);
     put_nested(&mut out, 4, message_length);
     if any_length > 0 {
@@ -255,6 +263,7 @@ pub(crate) fn decode_invoke_response(mut message: Bytes) -> Result<InvokeRespons
     let mut response = InvokeResponse {
         status: AppStatus::Grpc(0),
         status_message: String::new(),
+        status_details: Vec::new(),
         headers: HeaderMap::new(),
         body: Body::empty(),
         data_type_url: String::new(),
@@ -267,6 +276,7 @@ pub(crate) fn decode_invoke_response(mut message: Bytes) -> Result<InvokeRespons
                     match field(&mut inner)? {
                         (1, Field::Varint(code)) => number = code as i32,
                         (2, Field::Bytes(text)) => response.status_message = string(&text)?,
+                        (3, Field::Bytes(any)) => response.status_details.push(Any::decode(any)?),
                         _ => {}
                     }
                 }

@@ -2,6 +2,7 @@
 
 use http::header::{CONNECTION, HeaderName};
 use http::{HeaderMap, Method};
+use pillion_proto::google::protobuf::Any;
 
 use crate::body::Body;
 
@@ -72,6 +73,8 @@ pub struct InvokeResponse {
     pub status: AppStatus,
     /// Message of a gRPC status; empty for HTTP.
     pub status_message: String,
+    /// Details of a gRPC status; empty for HTTP.
+    pub status_details: Vec<Any>,
     /// Headers without hop-by-hop ones, content type included.
     pub headers: HeaderMap,
     /// Body.

@@ -68,7 +68,7 @@ impl InMemoryPubSub {
 #[async_trait]
 impl PubSub for InMemoryPubSub {
     fn capability(&self) -> PubSubCapability {
-        PubSubCapability { message_ttl: false, subscribe_wildcards: true, bulk_publish: false }
+        PubSubCapability { subscribe_wildcards: true, ..PubSubCapability::default() }
     }
 
     /// Returns when the message stands in the queue of each matching subscription.

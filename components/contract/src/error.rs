@@ -55,13 +55,15 @@ pub struct ComponentError {
     pub message: String,
     /// The status the component chose itself; most choose none.
     pub chosen: Option<Box<ChosenStatus>>,
+    /// The gRPC code a component behind a socket failed with.
+    pub code: Option<GrpcCode>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl ComponentError {
     /// Makes an error without a cause.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), chosen: None, source: None }
+        Self { kind, message: message.into(), chosen: None, code: None, source: None }
     }
 
     /// Makes an error with its cause.
@@ -70,13 +72,20 @@ impl ComponentError {
         message: impl Into<String>,
         source: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
-        Self { kind, message: message.into(), chosen: None, source: Some(Box::new(source)) }
+        Self { kind, message: message.into(), chosen: None, code: None, source: Some(Box::new(source)) }
     }
 
     /// An error with the status the component wants callers to see.
     pub fn chosen(kind: ErrorKind, status: ChosenStatus) -> Self {
         let message = format!("api error: code = {} desc = {}", status.grpc.go_name(), status.message);
-        Self { kind, message, chosen: Some(Box::new(status)), source: None }
+        let code = Some(status.grpc);
+        Self { kind, message, chosen: Some(Box::new(status)), code, source: None }
+    }
+
+    /// The same error with the gRPC code it came with.
+    #[must_use]
+    pub fn with_code(self, code: GrpcCode) -> Self {
+        Self { code: Some(code), ..self }
     }
 
     /// Whether the same call may succeed later.

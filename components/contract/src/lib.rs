@@ -33,6 +33,7 @@ pub use pubsub::{
 pub use registry::{Discovery, DiscoveryContext, Factory, Registry};
 pub use secrets::{SecretBundle, SecretStore};
 pub use state::{
-    BulkGetItem, Concurrency, Consistency, DeleteRequest, GetRequest, KeysLikeRequest, KeysLikeResponse, SetRequest,
-    StateCapability, StateItem, StateOperation, StateStore, TransactionRequest, TransactionalStore,
+    BulkGetItem, Concurrency, Consistency, DeleteRequest, GetRequest, KeysLikeRequest, KeysLikeResponse, Querier,
+    QueryItem, QueryRequest, QueryResponse, QuerySort, SetRequest, StateCapability, StateItem, StateOperation,
+    StateStore, TransactionRequest, TransactionalStore,
 };

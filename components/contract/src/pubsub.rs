@@ -96,6 +96,8 @@ pub struct PubSubCapability {
     pub subscribe_wildcards: bool,
     /// Has a native bulk publish.
     pub bulk_publish: bool,
+    /// Gives the next message only when the one before is answered: a bulk subscription must not wait for more.
+    pub bulk_subscribe_immediate: bool,
 }
 
 /// A broker: publishes, and hands out subscriptions as streams.
@@ -123,6 +125,12 @@ pub trait PubSub: Send + Sync {
 
     /// Opens a subscription; dropping the receiver ends it.
     async fn subscribe(&self, request: SubscribeRequest) -> Result<mpsc::Receiver<Delivery>, ComponentError>;
+
+    /// Asks the broker to give no more messages to the open subscriptions, while what it has given already is worked on
+    /// and answered. `false`: this broker cannot be paused.
+    async fn pause(&self) -> Result<bool, ComponentError> {
+        Ok(false)
+    }
 
     /// Stops background work and flushes.
     async fn close(&self) -> Result<(), ComponentError> {

@@ -172,6 +172,54 @@ pub struct KeysLikeResponse {
     pub token: Option<String>,
 }
 
+/// A search of values.
+#[derive(Clone, Debug, Default)]
+pub struct QueryRequest {
+    /// One operator (`EQ`, `AND`, ...) with what it compares, checked by the caller; empty finds everything.
+    pub filter: serde_json::Map<String, serde_json::Value>,
+    /// What the answer is sorted by, the first key first.
+    pub sort: Vec<QuerySort>,
+    /// Most values of one answer; 0 without a limit.
+    pub limit: i64,
+    /// Where the previous page ended; empty for the first.
+    pub token: String,
+    /// Request metadata.
+    pub metadata: BTreeMap<String, String>,
+}
+
+/// One key of a sort order.
+#[derive(Clone, Debug, Default)]
+pub struct QuerySort {
+    /// Path in the value.
+    pub key: String,
+    /// Greatest first.
+    pub descending: bool,
+}
+
+/// One found value.
+#[derive(Clone, Debug, Default)]
+pub struct QueryItem {
+    /// Full key.
+    pub key: String,
+    /// The bytes as stored.
+    pub data: Bytes,
+    /// Opaque version, when the store has one.
+    pub etag: Option<String>,
+    /// The failure of this value alone; empty without one.
+    pub error: String,
+}
+
+/// Values found by a [`QueryRequest`].
+#[derive(Clone, Debug, Default)]
+pub struct QueryResponse {
+    /// The values, in the order asked for.
+    pub items: Vec<QueryItem>,
+    /// Where to go on; empty at the end.
+    pub token: String,
+    /// Response metadata.
+    pub metadata: BTreeMap<String, String>,
+}
+
 /// What a store can do; the metadata API prints the names.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[allow(missing_docs)]
@@ -266,6 +314,11 @@ pub trait StateStore: Send + Sync {
         None
     }
 
+    /// The side that searches values, when the store has one.
+    fn querier(&self) -> Option<&dyn Querier> {
+        None
+    }
+
     /// Stops background work and flushes.
     async fn close(&self) -> Result<(), ComponentError> {
         Ok(())
@@ -279,7 +332,14 @@ pub trait TransactionalStore: Send + Sync {
     async fn transact(&self, request: &TransactionRequest) -> Result<(), ComponentError>;
 
     /// The largest number of steps of one transaction; `None` without a limit.
-    fn max_operations(&self) -> Option<usize> {
+    async fn max_operations(&self) -> Option<usize> {
         None
     }
+}
+
+/// A store that searches values.
+#[async_trait]
+pub trait Querier: Send + Sync {
+    /// Finds values.
+    async fn query(&self, request: &QueryRequest) -> Result<QueryResponse, ComponentError>;
 }

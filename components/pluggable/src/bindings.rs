@@ -23,7 +23,7 @@ use tonic::Status;
 
 use crate::connection::{Connection, Transport, properties, to_map};
 use crate::status;
-use crate::stream::{Ended, keep_open, settle};
+use crate::stream::{Ended, SETTLE, keep_open, settle};
 
 /// Events of one binding that are worked on at a time. The original has no limit; ours is that of subscriptions.
 const IN_FLIGHT_LIMIT: usize = 100;
@@ -148,7 +148,7 @@ impl Source {
             match received {
                 Ok(Some(event)) => {
                     useful = true;
-                    tasks.spawn(pass_on(event, self.deliveries.clone(), requests.clone()));
+                    tasks.spawn(pass_on(event, self.deliveries.clone(), requests.clone(), self.stop.clone()));
                 }
                 Ok(None) => {
                     self.context.log.warn("the pluggable component ended the events of this binding");
@@ -157,10 +157,15 @@ impl Source {
                 Err(status) => break Ended::Broken(status, useful),
             }
         };
-        // What the app works on is answered, unless the component must close now.
+        // What the app works on is answered; when the component must close now, what was answered already still goes out.
+        let rest = async { while tasks.join_next().await.is_some() {} };
+        let overdue = async {
+            self.stop.cancelled().await;
+            tokio::time::sleep(SETTLE).await;
+        };
         tokio::select! {
-            () = async { while tasks.join_next().await.is_some() {} } => {}
-            () = self.stop.cancelled() => tasks.abort_all(),
+            () = rest => {}
+            () = overdue => {}
         }
         drop(tasks);
         drop(requests);
@@ -176,6 +181,7 @@ async fn pass_on(
     message: pb::ReadResponse,
     deliveries: mpsc::Sender<BindingDelivery>,
     requests: mpsc::Sender<pb::ReadRequest>,
+    stop: CancellationToken,
 ) {
     let (reply, answer) = ReplyHandle::new();
     let message_id = message.message_id;
@@ -187,7 +193,12 @@ async fn pass_on(
     if deliveries.send(BindingDelivery { event, reply }).await.is_err() {
         return;
     }
-    let (response_data, response_error) = match answer.await {
+    let answer = tokio::select! {
+        biased;
+        answer = answer => answer,
+        () = stop.cancelled() => return,
+    };
+    let (response_data, response_error) = match answer {
         Ok(Ok(data)) => (data, None),
         Ok(Err(message)) => (bytes::Bytes::new(), Some(pb::AckResponseError { message })),
         Err(_unanswered) => return,

@@ -47,7 +47,9 @@ impl Connection {
     /// # Errors
     /// `Unavailable` when nobody listens on the socket; `InvalidRequest` for a name that is not ASCII.
     pub(crate) async fn open(socket: &Path, context: &InitContext) -> Result<Self, ComponentError> {
-        let name = MetadataValue::try_from(context.name.as_str()).map_err(|_| {
+        let name = context.name.as_str();
+        let value = if name.is_ascii() { MetadataValue::try_from(name).ok() } else { None };
+        let name = value.ok_or_else(|| {
             ComponentError::new(
                 ErrorKind::InvalidRequest,
                 format!(

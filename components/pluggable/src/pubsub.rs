@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use crate::connection::{Connection, Transport, properties, to_map};
 use crate::status;
@@ -60,6 +60,7 @@ impl PluggablePubSub {
             message_ttl: has("MESSAGE_TTL"),
             subscribe_wildcards: has("SUBSCRIBE_WILDCARDS"),
             bulk_publish: has("BULK_PUBSUB"),
+            bulk_subscribe_immediate: has("BULK_SUBSCRIBE_IMMEDIATE"),
         };
         let stop = context.cancel.child_token();
         Ok(Self { connection, context: Arc::new(context), capability, stop, streams: TaskTracker::new() })
@@ -150,6 +151,17 @@ impl PubSub for PluggablePubSub {
         };
         self.streams.spawn(async move { subscription.run().await });
         Ok(receiver)
+    }
+
+    async fn pause(&self) -> Result<bool, ComponentError> {
+        match self.client().pause(pb::PauseRequest {}).await {
+            Ok(_) => Ok(true),
+            Err(status) if status.code() == Code::Unimplemented => {
+                self.context.log.debug("the pluggable pubsub does not implement Pause");
+                Ok(false)
+            }
+            Err(status) => Err(status::error(&status)),
+        }
     }
 
     /// Ends the streams and waits until the component has seen the last answers.

@@ -9,16 +9,21 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use pillion_contract::{
-    BulkGetItem, ComponentError, Concurrency, Consistency, DeleteRequest, GetRequest, InitContext, SetRequest,
-    StateCapability, StateItem, StateOperation, StateStore, TransactionRequest, TransactionalStore,
+    BulkGetItem, ComponentError, Concurrency, Consistency, DeleteRequest, GetRequest, InitContext, Querier, QueryItem,
+    QueryRequest, QueryResponse, SetRequest, StateCapability, StateItem, StateOperation, StateStore,
+    TransactionRequest, TransactionalStore,
 };
 use pillion_core::log::Logger;
 use pillion_proto::components::v1 as pb;
+use pillion_proto::components::v1::queriable_state_store_client::QueriableStateStoreClient;
+use pillion_proto::components::v1::sorting::Order;
 use pillion_proto::components::v1::state_options::{StateConcurrency, StateConsistency};
 use pillion_proto::components::v1::state_store_client::StateStoreClient;
 use pillion_proto::components::v1::transactional_state_operation::Request as Step;
 use pillion_proto::components::v1::transactional_state_store_client::TransactionalStateStoreClient;
 use pillion_proto::components::v1::transactional_store_multi_max_size_client::TransactionalStoreMultiMaxSizeClient;
+use pillion_proto::google::protobuf::Any;
+use tokio::sync::OnceCell;
 use tonic::Code;
 
 use crate::connection::{Connection, Transport, properties, to_map};
@@ -31,7 +36,9 @@ const MAX_SIZE_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct PluggableState {
     connection: Connection,
     capability: StateCapability,
-    max_operations: Option<usize>,
+    log: Logger,
+    /// Asked when the first transaction needs it, as in the original: a component may not be able to tell.
+    max_operations: OnceCell<Option<usize>>,
 }
 
 /// Connects, initialises and asks what the store can do.
@@ -70,8 +77,7 @@ impl PluggableState {
             keys_like: false,
             actor: etag && transactional,
         };
-        let max_operations = if transactional { max_operations(&connection, &context.log).await } else { None };
-        Ok(Self { connection, capability, max_operations })
+        Ok(Self { connection, capability, log: context.log.clone(), max_operations: OnceCell::new() })
     }
 
     /// Asks whether the component is alive.
@@ -159,6 +165,11 @@ impl StateStore for PluggableState {
         self.client().bulk_delete(request).await.map(drop).map_err(|status| status::bulk_delete_error(&status))
     }
 
+    /// Whether the component can answer queries only a query tells.
+    fn querier(&self) -> Option<&dyn Querier> {
+        Some(self)
+    }
+
     fn transactional(&self) -> Option<&dyn TransactionalStore> {
         self.capability.transactional.then_some(self)
     }
@@ -179,8 +190,41 @@ impl TransactionalStore for PluggableState {
         client.transact(request).await.map(drop).map_err(|status| status::write_error(&status))
     }
 
-    fn max_operations(&self) -> Option<usize> {
-        self.max_operations
+    async fn max_operations(&self) -> Option<usize> {
+        *self.max_operations.get_or_init(|| max_operations(&self.connection, &self.log)).await
+    }
+}
+
+#[async_trait]
+impl Querier for PluggableState {
+    async fn query(&self, request: &QueryRequest) -> Result<QueryResponse, ComponentError> {
+        let filter = request.filter.iter().map(|(operator, value)| {
+            let value = Any { type_url: String::new(), value: value.to_string().into_bytes().into() };
+            (operator.clone(), value)
+        });
+        let sort = request.sort.iter().map(|sort| {
+            let order = if sort.descending { Order::Desc } else { Order::Asc };
+            pb::Sorting { key: sort.key.clone(), order: order as i32 }
+        });
+        let query = pb::Query {
+            filter: filter.collect(),
+            sort: sort.collect(),
+            pagination: Some(pb::Pagination { limit: request.limit, token: request.token.clone() }),
+        };
+        let request = pb::QueryRequest { query: Some(query), metadata: to_map(&request.metadata) };
+        let mut client = QueriableStateStoreClient::new(self.connection.transport());
+        let answer = client.query(request).await.map_err(|status| status::error(&status))?.into_inner();
+        let items = answer.items.into_iter().map(|item| QueryItem {
+            key: item.key,
+            data: item.data,
+            etag: item.etag.map(|etag| etag.value),
+            error: item.error,
+        });
+        Ok(QueryResponse {
+            items: items.collect(),
+            token: answer.token,
+            metadata: answer.metadata.into_iter().collect(),
+        })
     }
 }
 

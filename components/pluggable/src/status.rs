@@ -44,7 +44,7 @@ pub(crate) fn text(status: &Status) -> String {
 }
 
 fn plain(status: &Status) -> ComponentError {
-    ComponentError::new(kind(status.code()), text(status))
+    ComponentError::new(kind(status.code()), text(status)).with_code(code(status))
 }
 
 fn code(status: &Status) -> GrpcCode {

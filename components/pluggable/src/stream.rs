@@ -11,7 +11,7 @@ use tonic::{Code, Status, Streaming};
 use crate::status;
 
 /// How long the component may take to end a stream after we have. *Source:* the original waits 400 ms for the last answer.
-const SETTLE: Duration = Duration::from_secs(1);
+pub(crate) const SETTLE: Duration = Duration::from_secs(1);
 /// Pause before a broken stream is opened again; doubles up to the second value.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);

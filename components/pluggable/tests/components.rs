@@ -10,7 +10,7 @@ use pillion_conformance::eventually;
 use pillion_conformance::pubsub::Promises;
 use pillion_contract::{
     BindingRequest, DiscoveryContext, ErrorKind, GetRequest, InitContext, Metadata, Outcome, PubSub, PublishRequest,
-    Registry, SetRequest, StateStore, SubscribeRequest,
+    QueryRequest, QuerySort, Registry, SetRequest, StateStore, SubscribeRequest,
 };
 use pillion_core::log::Logger;
 use pillion_pluggable::{PluggableInput, PluggableOutput, PluggablePubSub, PluggableSecrets, PluggableState};
@@ -88,7 +88,9 @@ async fn a_state_store_conforms_and_every_call_names_its_component() {
     store.ping().await.unwrap();
     let capability = store.capability();
     assert!(capability.transactional && capability.actor && !capability.query && !capability.ttl);
-    assert_eq!(store.transactional().unwrap().max_operations(), Some(50));
+    assert_eq!(server.count("TransactionalStoreMultiMaxSize/MultiMaxSize"), 0, "asked only when it is needed");
+    assert_eq!(store.transactional().unwrap().max_operations().await, Some(50));
+    assert_eq!(store.transactional().unwrap().max_operations().await, Some(50));
     pillion_conformance::state::run(Arc::new(store)).await;
     let calls = server.calls();
     assert_eq!(
@@ -207,6 +209,40 @@ async fn bulk_publishing_names_what_failed() {
         [(0, wanted), (1, wanted)]
     );
     assert!(!broker.capability().message_ttl && broker.capability().bulk_publish);
+}
+
+#[tokio::test]
+async fn a_broker_is_paused_when_it_can_be() {
+    let (_dir, server) = serve(&[PluggableKind::PubSub]);
+    let broker = PluggablePubSub::open(server.socket(), context("pubsub.test")).await.unwrap();
+    assert!(broker.pause().await.unwrap());
+    server.fail_next("PubSub/Pause", Status::unimplemented("an older component"));
+    assert!(!broker.pause().await.unwrap());
+    server.fail_next("PubSub/Pause", Status::internal("broken"));
+    assert_eq!(broker.pause().await.unwrap_err().to_string(), "rpc error: code = Internal desc = broken");
+    assert_eq!(server.count("PubSub/Pause"), 3);
+}
+
+#[tokio::test]
+async fn a_query_is_passed_on() {
+    let (_dir, server) = serve(&[PluggableKind::State]);
+    let store = PluggableState::open(server.socket(), &context("state.test")).await.unwrap();
+    for key in ["app||a", "app||b", "app||c"] {
+        store.set(&SetRequest { key: key.into(), value: "1".into(), ..SetRequest::default() }).await.unwrap();
+    }
+    let filter = serde_json::Map::from_iter([("EQ".to_owned(), serde_json::json!({"n": 1}))]);
+    let sort = vec![QuerySort { key: "key".into(), descending: true }];
+    let mut request = QueryRequest { filter, sort, limit: 2, ..QueryRequest::default() };
+    let found = store.querier().unwrap().query(&request).await.unwrap();
+    let keys: Vec<&str> = found.items.iter().map(|item| item.key.as_str()).collect();
+    assert_eq!((keys.as_slice(), found.token.as_str()), (["app||c", "app||b"].as_slice(), "2"));
+    assert!(found.items.iter().all(|item| item.data == "1" && item.etag.is_some()));
+    assert_eq!(found.metadata.get("filter").map(String::as_str), Some(r#"EQ={"n":1}"#));
+    request.token = found.token;
+    assert_eq!(store.querier().unwrap().query(&request).await.unwrap().items[0].key, "app||a");
+    server.fail_next("QueriableStateStore/Query", Status::unimplemented("no queries"));
+    let error = store.querier().unwrap().query(&request).await.unwrap_err();
+    assert_eq!(error.to_string(), "rpc error: code = Unimplemented desc = no queries");
 }
 
 #[tokio::test]

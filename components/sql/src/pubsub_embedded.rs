@@ -80,7 +80,7 @@ async fn tick(engine: Engine, interval: Duration, stop: CancellationToken) {
 #[async_trait]
 impl PubSub for EmbeddedPubSub {
     fn capability(&self) -> PubSubCapability {
-        PubSubCapability { message_ttl: true, subscribe_wildcards: false, bulk_publish: true }
+        PubSubCapability { message_ttl: true, bulk_publish: true, ..PubSubCapability::default() }
     }
 
     /// Returns when the message is committed.

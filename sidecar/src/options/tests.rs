@@ -119,3 +119,24 @@ fn questions_are_answered_before_anything_is_checked() {
     assert!(matches!(parse(&["--wait", "--dapr-http-port=3601"]).unwrap(), Command::Wait(3601)));
     assert!(matches!(parse(&["--help"]).unwrap(), Command::Print(text) if text.contains("--app-id")));
 }
+
+#[test]
+fn flags_that_change_nothing_are_told_by_name() {
+    assert_eq!(run(&[]).notices, Vec::<String>::new());
+    let notices = run(&[
+        "--sentry-address=sentry:443",
+        "--hot-reload-reconcile-interval=30s",
+        "--disable-builtin-k8s-secret-store=false",
+        "--control-plane-address=",
+        "--app-ssl",
+    ])
+    .notices;
+    let parts =
+        ["--app-ssl has been deprecated", "--sentry-address is not used", "--hot-reload-reconcile-interval is not"];
+    assert_eq!(notices.len(), parts.len(), "{notices:?}");
+    for (notice, part) in notices.iter().zip(parts) {
+        assert!(notice.contains(part), "{notice}");
+    }
+    assert!(invalid(&["--scheduler-job-streams=0"]).contains("'scheduler-job-streams'"));
+    assert!(invalid(&["--actors-disseminate-timeout=0s"]).contains("'actors-disseminate-timeout'"));
+}

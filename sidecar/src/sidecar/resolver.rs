@@ -26,7 +26,8 @@ pub(super) async fn open(
     let spec = configuration.name_resolution.as_ref();
     let name = spec.map(|spec| spec.component.as_str()).filter(|name| !name.is_empty()).unwrap_or(DEFAULT);
     let settings = spec.map_or_else(Metadata::default, |spec| settings(&spec.configuration));
-    match make(name, settings, options, host, host_address, internal_port).await {
+    let version = spec.map_or("", |spec| spec.version.as_str());
+    match make(name, version, settings, options, host, host_address, internal_port).await {
         Ok(resolver) => {
             log.info(format_args!("Initialized name resolution to {name}"));
             resolver
@@ -43,6 +44,7 @@ pub(super) async fn open(
 
 async fn make(
     name: &str,
+    version: &str,
     settings: Metadata,
     options: &Options,
     host: &ComponentHost,
@@ -61,10 +63,15 @@ async fn make(
             known.join(", ")
         ))
     })?;
+    let version = first_version(version).ok_or_else(|| {
+        failed(&format!(
+            "couldn't find name resolver {component_type}/{version}; spec.nameResolution.version can be v1"
+        ))
+    })?;
     let context = InitContext {
         name: name.to_owned(),
         component_type: component_type.clone(),
-        version: "v1".to_owned(),
+        version: version.to_owned(),
         metadata: settings,
         app_id: host.app_id.clone(),
         namespace: host.namespace.clone(),
@@ -90,6 +97,11 @@ async fn make(
     };
     resolver.register(registration).await.map_err(|error| failed(&error))?;
     Ok(resolver)
+}
+
+/// The version that is asked for; every resolver has its first one only. *Source:* which names the original takes for that.
+fn first_version(version: &str) -> Option<&'static str> {
+    ["", "v0", "v1"].iter().any(|first| version.eq_ignore_ascii_case(first)).then_some("v1")
 }
 
 /// The free-form settings as metadata; nested values keep their JSON text.

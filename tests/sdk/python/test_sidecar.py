@@ -2,10 +2,14 @@
 
 import asyncio
 import unittest
+import warnings
 
 import grpc
 from dapr.aio.clients import DaprClient as AsyncDaprClient
 from dapr.clients.exceptions import DaprGrpcError
+from dapr.clients.grpc._crypto import DecryptOptions, EncryptOptions
+from dapr.clients.grpc._jobs import Job
+from dapr.clients.grpc.conversation import ConversationInput
 from dapr.clients.health import DaprHealth
 
 import sidecar
@@ -84,13 +88,25 @@ class OneSidecar(unittest.TestCase):
 
     @unittest.skipUnless(sidecar.IS_OURS, 'the original has it')
     def test_calls_not_built_yet_are_refused_by_name(self):
+        encrypt = EncryptOptions(component_name='keys', key_name='key', key_wrap_algorithm='RSA')
+        decrypt = DecryptOptions(component_name='keys', key_name='key')
+        warnings.simplefilter('ignore')  # most of these are alpha
         with self.sidecar.client() as client:
             for rpc, call in [
                 ('GetConfiguration', lambda: client.get_configuration('configstore', ['key'])),
+                ('UnsubscribeConfiguration', lambda: client.unsubscribe_configuration('configstore', 'id')),
                 ('TryLockAlpha1', lambda: client.try_lock('lockstore', 'resource', 'owner', 5)),
+                ('UnlockAlpha1', lambda: client.unlock('lockstore', 'resource', 'owner')),
+                ('InvokeBinding', lambda: client.invoke_binding('binding', 'create', b'data')),
+                ('EncryptAlpha1', lambda: client.encrypt(b'text', encrypt).read()),
+                ('DecryptAlpha1', lambda: client.decrypt(b'text', decrypt).read()),
+                ('ConverseAlpha1', lambda: client.converse_alpha1('llm', [ConversationInput(content='hi')])),
+                ('ScheduleJobAlpha1', lambda: client.schedule_job_alpha1(Job(name='job', schedule='@daily'))),
+                ('GetJobAlpha1', lambda: client.get_job_alpha1('job')),
+                ('DeleteJobAlpha1', lambda: client.delete_job_alpha1('job')),
             ]:
                 with self.subTest(rpc), self.assertRaises(grpc.RpcError) as caught:
-                    call()
+                    sidecar.within(10, call)
                 self.assertEqual(caught.exception.code(), grpc.StatusCode.UNIMPLEMENTED)
                 self.assertIn(rpc, caught.exception.details())
 

@@ -50,6 +50,14 @@ impl Binary {
         }
         command
     }
+
+    /// The command that starts another role of our binary, for example `sentry`.
+    #[must_use]
+    pub fn role_command(&self, role: &str) -> Command {
+        let mut command = Command::new(self.path.canonicalize().unwrap_or_else(|_| self.path.clone()));
+        command.arg(role);
+        command
+    }
 }
 
 fn file_name(path: &Path) -> String {

@@ -108,6 +108,7 @@ impl PluggableServer {
                     names.push(pb::state_store_server::SERVICE_NAME);
                     names.push(pb::transactional_state_store_server::SERVICE_NAME);
                     router
+                        .add_service(pb::queriable_state_store_server::QueriableStateStoreServer::new(handler()))
                         .add_service(pb::state_store_server::StateStoreServer::new(handler()))
                         .add_service(
                             pb::transactional_state_store_server::TransactionalStateStoreServer::new(handler()),

@@ -15,7 +15,7 @@ use super::process::Process;
 use super::tenants::{Notify, Route, tenants};
 
 /// Every variant in table order.
-const VARIANTS: [(&str, &str); 17] = [
+const VARIANTS: [(&str, &str); 19] = [
     ("A", "direct"),
     ("B", "direct, a connection per request"),
     ("nginx", ""),
@@ -28,6 +28,8 @@ const VARIANTS: [(&str, &str); 17] = [
     ("H", "as D, caller on a Unix socket"),
     ("I", "as D, tracing 100 %"),
     ("J", "as D, mTLS"),
+    ("O", "as D, metrics, tracing 100 % to Zipkin, API log"),
+    ("O-off", "as D, none of these"),
     ("K", "two original sidecars, header"),
     ("C", "tenant app, direct, asynchronous"),
     ("C-sync", "tenant app, direct, synchronous"),
@@ -71,6 +73,8 @@ fn start(
         "F" => pair(id, title, &ours()?, PairForm::Path, names, app, directory),
         "H" => pair(id, title, &ours()?, PairForm::UnixSocket, names, app, directory),
         "I" => pair(id, title, &ours()?, PairForm::Traced, names, app, directory),
+        "O" => pair(id, title, &ours()?, PairForm::Observed, names, app, directory),
+        "O-off" => pair(id, title, &ours()?, PairForm::Unobserved, names, app, directory),
         "K" => original_pair(id, title, app, directory),
         "C" => tenants(id, title, Route::Direct, Notify::Async, directory),
         "C-sync" => tenants(id, title, Route::Direct, Notify::Sync, directory),

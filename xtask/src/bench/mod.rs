@@ -1,4 +1,4 @@
-//! `cargo xtask bench invoke|publish|state|start`: measures what the sidecar costs. Figures are printed and written,
+//! `cargo xtask bench invoke|publish|state|start|memory`: measures what the sidecar costs. Figures are printed and written,
 //! never asserted, since machines are shared; see `docs/performance.md` for the method.
 //!
 //! `driver` sends, `paths` builds what is sent to, `process` watches the kernel's counters, `report` reduces and prints.
@@ -10,6 +10,7 @@ pub(crate) mod grpc_echo;
 mod http1;
 mod invoke;
 mod local;
+mod memory;
 mod options;
 mod paths;
 mod process;
@@ -40,6 +41,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         "publish" => local::publish(&options, directory.path()),
         "state" => local::state(&options, directory.path()),
         "start" => start::run(&options, directory.path()),
+        "memory" => memory::run(&options, directory.path()),
         other => bail!("unknown bench {other:?}\n{}", options::USAGE),
     }
 }

@@ -87,6 +87,8 @@ pub(crate) struct SidecarSettings<'a> {
     pub(crate) grpc_port: Option<u16>,
     /// The app speaks gRPC.
     pub(crate) grpc_app: bool,
+    /// Each call of the API is logged.
+    pub(crate) api_log: bool,
 }
 
 impl Sidecar {
@@ -125,7 +127,12 @@ impl Sidecar {
         let http_port = settings.http_port.map_or_else(free_port, Ok)?;
         let mut command = Command::new(&self.program);
         command.args(self.role).current_dir(directory);
-        command.args(["--app-id", settings.app_id, "--dapr-listen-addresses", "127.0.0.1", "--log-level", "warn"]);
+        command.args(["--app-id", settings.app_id, "--dapr-listen-addresses", "127.0.0.1"]);
+        // The API log is written at the level of information.
+        command.args(["--log-level", if settings.api_log { "info" } else { "warn" }]);
+        if settings.api_log {
+            command.arg("--enable-api-logging");
+        }
         command.args(["--dapr-http-port", &http_port.to_string()]);
         let grpc_port = settings.grpc_port.map_or_else(free_port, Ok)?;
         command.args(["--dapr-grpc-port", &grpc_port.to_string()]);
@@ -191,6 +198,12 @@ pub(crate) enum PairForm {
     UnixSocket,
     /// Header form, every request traced.
     Traced,
+    /// Header form, every request traced and sent to a collector, metrics and API log on. The echo app is the collector.
+    Observed,
+    /// Header form, without metrics, traces and API log.
+    Unobserved,
+    /// Header form, metrics on with low cardinality.
+    LowCardinality,
 }
 
 /// How the sidecars of a pair find each other.
@@ -230,12 +243,13 @@ pub(crate) fn pair(
 ) -> Result<MeasuredPath> {
     let directory = directory.join(id);
     fs::create_dir_all(&directory)?;
-    let configuration = configuration(form, names, &directory)?;
+    let configuration = configuration(form, names, app, &directory)?;
     let (caller_id, callee_id) = (format!("caller-{}", id.to_lowercase()), format!("callee-{}", id.to_lowercase()));
     let callee = SidecarSettings {
         app_id: &callee_id,
         app_port: Some(app),
         configuration: configuration.as_deref(),
+        api_log: form == PairForm::Observed,
         ..SidecarSettings::default()
     };
     let (callee_process, _) = sidecar.start_ready("sidecar of the callee", &callee, &directory)?;
@@ -247,6 +261,7 @@ pub(crate) fn pair(
         app_id: &caller_id,
         configuration: configuration.as_deref(),
         sockets: (form == PairForm::UnixSocket).then_some(sockets.as_path()),
+        api_log: form == PairForm::Observed,
         ..SidecarSettings::default()
     };
     fs::create_dir_all(&sockets)?;
@@ -315,7 +330,7 @@ pub(crate) fn grpc_pair(
 ) -> Result<MeasuredPath> {
     let directory = directory.join(format!("{id}-{names:?}"));
     fs::create_dir_all(&directory)?;
-    let configuration = configuration(PairForm::Header, names, &directory)?;
+    let configuration = configuration(PairForm::Header, names, 0, &directory)?;
     let (caller_id, callee_id) = (format!("caller-{}", id.to_lowercase()), format!("callee-{}", id.to_lowercase()));
     let callee = SidecarSettings {
         app_id: &callee_id,
@@ -354,7 +369,7 @@ pub(crate) fn grpc_pair(
 }
 
 /// The Configuration file a pair needs, if any.
-fn configuration(form: PairForm, names: Names, directory: &Path) -> Result<Option<PathBuf>> {
+fn configuration(form: PairForm, names: Names, app: u16, directory: &Path) -> Result<Option<PathBuf>> {
     let mut spec = String::new();
     if names == Names::Sqlite {
         let file = directory.join("names.db");
@@ -365,6 +380,17 @@ fn configuration(form: PairForm, names: Names, directory: &Path) -> Result<Optio
     }
     if form == PairForm::Traced {
         spec += "  tracing:\n    samplingRate: \"1\"\n";
+    }
+    if form == PairForm::Observed {
+        spec += &format!(
+            "  tracing:\n    samplingRate: \"1\"\n    zipkin:\n      endpointAddress: http://127.0.0.1:{app}/api/v2/spans\n"
+        );
+    }
+    if form == PairForm::LowCardinality {
+        spec += "  metrics:\n    enabled: true\n    http:\n      increasedCardinality: false\n";
+    }
+    if form == PairForm::Unobserved {
+        spec += "  tracing:\n    samplingRate: \"0\"\n  metrics:\n    enabled: false\n";
     }
     if spec.is_empty() {
         return Ok(None);

@@ -214,6 +214,11 @@ pub struct ErrorSpec {
 }
 
 impl ErrorSpec {
+    /// Labels `error_code` and `category` of `dapr_error_code_total`; `None` for what is not counted.
+    pub fn metric_labels(&self) -> Option<(&'static str, &'static str)> {
+        self.metric.map(|(code, category)| (code, category.label()))
+    }
+
     const fn legacy(category: Category, code: &'static str, http: u16, grpc: GrpcCode, text: &'static str) -> Self {
         Self { code, reason: "", http, grpc, text, shape: Shape::Legacy, metric: Some((code, category)) }
     }
@@ -293,7 +298,8 @@ pub enum ErrorDetail {
     Help(Vec<(String, String)>),
 }
 
-/// What a component wants gRPC callers to see instead of the message and the details; HTTP callers see its status only.
+/// What a component wants gRPC callers to see instead of the message and the details; HTTP callers see its status only,
+/// unless there is a tag.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ComponentStatus {
     /// Message of the status.
@@ -302,6 +308,8 @@ pub struct ComponentStatus {
     pub reason: String,
     /// `ErrorInfo.domain`.
     pub domain: String,
+    /// For a call whose HTTP callers see the component's words too: their `errorCode`.
+    pub tag: Option<String>,
 }
 
 /// An error of an API call: a table row, a message and details.
@@ -342,7 +350,7 @@ impl ApiError {
 
     /// Labels `error_code` and `category` of `dapr_error_code_total`; `None` for what is not counted.
     pub fn metric_labels(&self) -> Option<(&'static str, &'static str)> {
-        self.spec.metric.map(|(code, category)| (code, category.label()))
+        self.spec.metric_labels()
     }
 
     /// Makes an error of a row with another text. Rich rows get their `ErrorInfo` when [`Self::info`] is called.

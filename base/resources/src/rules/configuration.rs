@@ -75,6 +75,11 @@ pub(crate) fn configuration(checker: &mut Checker, document: &Json) {
                 let path = format!("spec.{pipeline}.handlers[{index}].type");
                 checker.report(Error, &path, format!("expected middleware.http.<name>, found {handler_type:?}"), "");
             }
+            if !items(handler, &["selector", "fields"]).is_empty() {
+                let path = format!("spec.{pipeline}.handlers[{index}].selector");
+                let message = "a selector is not enforced: the handler gets every request, as in Dapr";
+                checker.report(Warning, &path, message, "remove it; let the middleware look at the path");
+            }
         }
     }
 }

@@ -1,9 +1,11 @@
 //! Builds the node tree from parser events, with limits for hostile input.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, Tag};
 
+use super::quoted::{REPAIRS_MAX, repaired};
 use super::{Chunk, Entry, Node, Scalar, SyntaxError, Value};
 
 /// Nesting of lists and maps; deeper text is refused.
@@ -41,21 +43,35 @@ pub(crate) fn parse(chunk: Chunk<'_>) -> Result<Parsed, SyntaxError> {
     if let Some(error) = nested_too_deep(chunk) {
         return Err(error);
     }
-    let mut builder = Builder {
-        first_line: chunk.line,
-        stack: Vec::new(),
-        anchors: HashMap::new(),
-        nodes: 0,
-        parsed: Parsed::default(),
-    };
-    for event in Parser::new_from_str(chunk.text) {
-        let (event, span) = event.map_err(|error| SyntaxError {
-            line: builder.line_of(error.marker().line()),
-            message: error.info().to_owned(),
-        })?;
-        builder.take(event, span)?;
+    let mut text = Cow::Borrowed(chunk.text);
+    let mut repairs = 0;
+    'again: loop {
+        let mut builder = Builder {
+            first_line: chunk.line,
+            stack: Vec::new(),
+            anchors: HashMap::new(),
+            nodes: 0,
+            parsed: Parsed::default(),
+        };
+        for event in Parser::new_from_str(&text) {
+            let (event, span) = match event {
+                Ok(event) => event,
+                Err(error) => {
+                    if repairs < REPAIRS_MAX
+                        && let Some(better) = repaired(&text, &error)
+                    {
+                        repairs += 1;
+                        text = Cow::Owned(better);
+                        continue 'again;
+                    }
+                    let line = builder.line_of(error.marker().line());
+                    return Err(SyntaxError { line, message: error.info().to_owned() });
+                }
+            };
+            builder.take(event, span)?;
+        }
+        return Ok(builder.parsed);
     }
-    Ok(builder.parsed)
 }
 
 /// Counts open flow brackets before parsing, so that the parser's own recursion stays bounded.
@@ -252,6 +268,23 @@ mod tests {
     fn quoted_numbers_are_text() {
         let node = tree("a: \"1\"\nb: '0777'\nc: !!str 5\nd: |\n  text\n").unwrap().unwrap();
         assert_eq!(node.to_json().to_string(), r#"{"a":"1","b":"0777","c":"5","d":"text\n"}"#);
+    }
+
+    #[test]
+    fn lines_inside_of_quotes_are_indented_by_anything() {
+        for text in [
+            "a:\n  b: '{\n\t\"x\": 1,\n\t\t\"y\": 2\n  }'\n  c: 3\n",
+            "a:\n  b: '{\n\"x\": 1,\n \t\"y\": 2\n}'\n  c: 3\n",
+            "a:\n  b: \"{\n\\\"x\\\": 1,\n\t\\\"y\\\": 2\n}\"\n  c: 3\n",
+        ] {
+            let node = tree(text).unwrap().unwrap();
+            let expected = r#"{"a":{"b":"{ \"x\": 1, \"y\": 2 }","c":3}}"#;
+            assert_eq!(node.to_json().to_string(), expected, "{text}");
+            let Value::Map(entries) = &node.get("a").unwrap().value else { panic!("map") };
+            assert_eq!(entries[1].line, 10 + text.lines().count());
+        }
+        assert_eq!(tree("a:\n\tb: 1\n").unwrap_err().line, 12);
+        assert!(tree(&format!("a:\n  b: '{}", "\n\tx".repeat(2 * REPAIRS_MAX))).is_err());
     }
 
     #[test]

@@ -101,7 +101,7 @@ impl PolicyMetrics {
         }
     }
 
-    /// The circuit breaker changed its state.
+    /// The circuit breaker changed its state. The gauge follows with the next operation, as in the original.
     pub fn changed(&self, state: &str) {
         self.at(state, ACTIVATIONS);
     }
@@ -113,7 +113,9 @@ impl PolicyMetrics {
             if is {
                 row.count(column);
             }
-            row.set(STATE, i32::from(is));
+            if column == EXECUTIONS {
+                row.set(STATE, i32::from(is));
+            }
         }
     }
 }

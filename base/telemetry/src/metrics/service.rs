@@ -29,6 +29,7 @@ impl CallKind {
 /// Runtime and service invocation metrics.
 pub struct ServiceMetrics {
     initialized: Arc<Table>,
+    loaded: Arc<Table>,
     failed: Arc<Table>,
     request_sent: Arc<Table>,
     request_received: Arc<Table>,
@@ -50,6 +51,7 @@ impl ServiceMetrics {
                 "dapr_runtime_component_init_total",
                 "Components that were initialized, by type.",
             ),
+            loaded: one(&[], "dapr_runtime_component_loaded", "Components that were initialized."),
             failed: one(
                 &["component", "componentName", "reason"],
                 "dapr_runtime_component_init_fail_total",
@@ -82,6 +84,7 @@ impl ServiceMetrics {
     /// A component of this type is ready.
     pub fn component_initialized(&self, component_type: &str) {
         self.initialized.with(&[component_type], |row| row.count(ONLY));
+        self.loaded.with(&[], |row| row.count(ONLY));
     }
 
     /// A component is not: `creation` when there is no such type, else `init`.

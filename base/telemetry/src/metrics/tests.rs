@@ -202,6 +202,7 @@ fn a_breaker_has_one_series_for_each_state() {
     policy.applied(Some("closed"));
     policy.retried();
     policy.changed("open");
+    policy.applied(Some("open"));
     let series = |status: &str, value: &str| {
         format!(
             "{{app_id=\"app\",flow_direction=\"outbound\",name=\"rules\",namespace=\"default\",policy=\"circuitbreaker\",status=\"{status}\",target=\"Statestore_orders\"}} {value}\n"

@@ -61,7 +61,10 @@ pub struct BulkItem {
 
 /// Takes messages and processes them in batches until the subscription closes; a batch that was begun is still delivered.
 pub(super) async fn run(worker: Arc<Worker>, mut deliveries: mpsc::Receiver<Delivery>) {
-    let (count, wait) = limits(worker.subscription.bulk_subscribe);
+    let (mut count, wait) = limits(worker.subscription.bulk_subscribe);
+    if worker.pubsubs.gives_one_at_a_time(&worker.subscription.pubsub_name) {
+        count = 1; // nothing would come while a batch waits for more
+    }
     let mut open = true;
     while open && !worker.closing.is_cancelled() {
         let mut batch: Vec<Delivery> = Vec::new();
@@ -221,8 +224,8 @@ impl Worker {
         self.count_batch(&answers.lock(), started.elapsed());
         let ended = group.into_iter().zip(answers.into_inner()).map(|(pending, answer)| {
             let end = match answer {
-                Some(DeliveryResult::Success) => End::Done,
-                Some(DeliveryResult::Drop) => End::Discard,
+                Some(DeliveryResult::Success | DeliveryResult::Ignored) => End::Done,
+                Some(DeliveryResult::Drop | DeliveryResult::Untaken) => End::Discard,
                 _ if self.closing.is_cancelled() => End::GiveBack,
                 _ => End::GiveUp,
             };
@@ -238,7 +241,7 @@ impl Worker {
         for answer in answers {
             counts[match answer {
                 Some(DeliveryResult::Success) => 0,
-                Some(DeliveryResult::Drop) => 2,
+                Some(DeliveryResult::Drop | DeliveryResult::Untaken | DeliveryResult::Ignored) => 2,
                 Some(DeliveryResult::Retry(_)) | None => 1,
             }] += 1;
         }

@@ -75,8 +75,12 @@ pub struct DeliveryFailure {
 pub enum DeliveryResult {
     /// Done.
     Success,
-    /// Refused for good: goes to the dead letter topic when there is one.
+    /// Refused for good by the app: goes to the dead letter topic when there is one.
     Drop,
+    /// Nothing of the app takes it: goes where [`Self::Drop`] goes, and counts as dropped instead of refused.
+    Untaken,
+    /// The app takes no events at all: done with, and counts as dropped.
+    Ignored,
     /// Not done; try again.
     Retry(DeliveryFailure),
 }
@@ -191,12 +195,13 @@ impl Worker {
             let outcome = match &result {
                 DeliveryResult::Success => Ingress::Success,
                 DeliveryResult::Drop => Ingress::Refused,
+                DeliveryResult::Untaken | DeliveryResult::Ignored => Ingress::Drop,
                 DeliveryResult::Retry(_) => Ingress::Retry,
             };
             self.count(&event.topic, outcome, started.elapsed());
             match result {
-                DeliveryResult::Success => Ok(true),
-                DeliveryResult::Drop => Ok(false),
+                DeliveryResult::Success | DeliveryResult::Ignored => Ok(true),
+                DeliveryResult::Drop | DeliveryResult::Untaken => Ok(false),
                 DeliveryResult::Retry(failure) => {
                     self.log.warn(format_args!(
                         "encountered a retriable error while publishing a subscribed message to topic {}, err: {}",

@@ -171,7 +171,8 @@ fn expiration(metadata: &BTreeMap<String, String>) -> Option<String> {
     Some(format(OffsetDateTime::now_utc().saturating_add(ttl)))
 }
 
-/// `ttl` or `ttlInSeconds` in any case: a Go duration or whole seconds above zero; anything else is ignored.
+/// `ttl` or `ttlInSeconds` in any case: a Go duration, one below zero counting as none, or whole seconds above zero;
+/// anything else is ignored. A bare `0` is a Go duration: such an event has expired when it comes.
 fn ttl(metadata: &BTreeMap<String, String>) -> Option<Duration> {
     let find = |name: &str| {
         metadata
@@ -180,9 +181,10 @@ fn ttl(metadata: &BTreeMap<String, String>) -> Option<Duration> {
             .map(|(_, value)| value.as_str())
     };
     let text = find("ttl").or_else(|| find("ttlInSeconds"))?;
-    match text.parse::<u64>() {
-        Ok(seconds) => (seconds > 0).then(|| Duration::from_secs(seconds)),
-        Err(_) => duration::parse_go(text).ok(),
+    match duration::parse_go(text) {
+        Ok(duration) => Some(duration),
+        Err(_) if text.strip_prefix('-').is_some_and(|rest| duration::parse_go(rest).is_ok()) => Some(Duration::ZERO),
+        Err(_) => text.parse::<u64>().ok().filter(|seconds| *seconds > 0).map(Duration::from_secs),
     }
 }
 

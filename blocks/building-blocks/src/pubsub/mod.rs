@@ -23,6 +23,7 @@ mod trace;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use pillion_contract::{Metadata, PubSub};
@@ -57,6 +58,8 @@ struct Entry {
     component: Arc<dyn PubSub>,
     scopes: Scopes,
     namespaced: bool,
+    /// The broker gives no more messages; see [`Subscriptions::pause`].
+    paused: AtomicBool,
 }
 
 impl PubSubs {
@@ -93,6 +96,7 @@ impl PubSubs {
             component,
             scopes: Scopes::new(metadata, &self.app_id),
             namespaced,
+            paused: AtomicBool::new(false),
         });
         self.entries.rcu(|entries| {
             let mut entries = HashMap::clone(entries);
@@ -114,6 +118,10 @@ impl PubSubs {
     /// Whether a component of this name is loaded.
     pub fn contains(&self, name: &str) -> bool {
         self.entries.load().contains_key(name)
+    }
+
+    fn gives_one_at_a_time(&self, name: &str) -> bool {
+        self.entry(name).is_some_and(|entry| entry.component.capability().bulk_subscribe_immediate)
     }
 
     fn entry(&self, name: &str) -> Option<Arc<Entry>> {

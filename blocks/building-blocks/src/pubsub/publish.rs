@@ -40,6 +40,8 @@ pub struct PublishCall {
     pub trace_state: Option<String>,
     /// Name of the span each entry of a bulk publish gets.
     pub span_name: String,
+    /// The caller speaks HTTP: what a broker refuses is a status of HTTP to the `matching` of a retry policy, else one of gRPC.
+    pub http: bool,
 }
 
 /// One event of a bulk publish.
@@ -96,7 +98,7 @@ struct Unpublished {
 }
 
 /// What a bulk attempt left over.
-struct Leftover(Vec<FailedEntry>, String);
+struct Leftover(Vec<FailedEntry>, String, FailureClass);
 
 impl fmt::Display for Leftover {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,7 +108,7 @@ impl fmt::Display for Leftover {
 
 impl Failure for Leftover {
     fn class(&self) -> FailureClass {
-        FailureClass::Retriable
+        self.2
     }
 }
 
@@ -124,7 +126,7 @@ impl PubSubs {
             self.wrap(&entry, &call, &data, content_type, &call.metadata, call.trace_parent.as_deref())?
         };
         let started = Instant::now();
-        let result = self.send(&entry, &call.topic, data, None, call.metadata).await;
+        let result = self.send(&entry, &call.topic, data, None, call.metadata, call.http).await;
         if let Some(metrics) = self.metrics.component() {
             metrics.published(&entry.name, &call.topic, result.is_ok(), started.elapsed());
         }
@@ -178,7 +180,7 @@ impl PubSubs {
             let (entry, pending) = (&entry, &pending);
             async move {
                 let kept = Kept { pending, attempt };
-                kept.publish(entry).await
+                kept.publish(entry, call.http).await
             }
         })
         .await;
@@ -191,7 +193,7 @@ impl PubSubs {
             span.fail(text.as_str());
         }
         let failed = match error {
-            resiliency::PolicyError::Operation(Leftover(failed, _)) => failed,
+            resiliency::PolicyError::Operation(Leftover(failed, ..)) => failed,
             _ => pending
                 .into_inner()
                 .into_iter()
@@ -234,7 +236,7 @@ impl PubSubs {
     pub fn read_bulk_entries(&self, call: &PublishCall, body: &[u8]) -> Result<Vec<BulkEntry>, ApiError> {
         let entries: Option<Vec<HttpEntry>> = match json::first_of(body) {
             None => return Err(self.entries_not_read(call, "EOF")),
-            Some(read) => read.map_err(|error| self.entries_not_read(call, &json::error_text(&error)))?,
+            Some(read) => read.map_err(|error| self.entries_not_read(call, &entries_problem(body, &error)))?,
         };
         let read = |entry: HttpEntry| {
             let data = event_bytes(&entry.event, &entry.content_type)
@@ -259,7 +261,7 @@ impl PubSubs {
         metadata: BTreeMap<String, String>,
     ) -> Result<(), ApiError> {
         let entry = self.entry(pubsub_name).ok_or_else(|| errors::gone(pubsub_name, topic))?;
-        self.send(&entry, topic, data, content_type, metadata).await
+        self.send(&entry, topic, data, content_type, metadata, false).await
     }
 
     fn checked(
@@ -323,6 +325,7 @@ impl PubSubs {
         data: Bytes,
         content_type: Option<String>,
         metadata: BTreeMap<String, String>,
+        http: bool,
     ) -> Result<(), ApiError> {
         if !entry.scopes.may_publish(topic) {
             return Err(errors::forbidden(&entry.name, topic, &self.app_id));
@@ -331,10 +334,41 @@ impl PubSubs {
         let result = match self.policies.component_outbound(&entry.name, ComponentKind::Pubsub) {
             None => entry.component.publish(request).await.map_err(|error| error.to_string()),
             Some(policy) => {
-                policy.run(|_| entry.component.publish(request.clone())).await.map_err(|error| error.to_string())
+                let attempt = |_| {
+                    let sent = entry.component.publish(request.clone());
+                    async move { sent.await.map_err(|error| Refusal { error, http }) }
+                };
+                policy.run(attempt).await.map_err(|error| error.to_string())
             }
         };
         result.map_err(|error| errors::publish_failed(&entry.name, topic, &error))
+    }
+}
+
+/// How a broker refused one event.
+struct Refusal {
+    error: ComponentError,
+    http: bool,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl Failure for Refusal {
+    fn class(&self) -> FailureClass {
+        refused_with(&self.error, self.http)
+    }
+}
+
+/// Only components that say a code are subject to `matching`. *Source:* the original's `pkg/runtime/pubsub`.
+fn refused_with(error: &ComponentError, http: bool) -> FailureClass {
+    match error.code {
+        None => FailureClass::Retriable,
+        Some(code) if http => FailureClass::Status(i32::from(code.http_status())),
+        Some(code) => FailureClass::Status(code as i32),
     }
 }
 
@@ -351,14 +385,18 @@ impl Drop for Kept<'_> {
 }
 
 impl Kept<'_> {
-    async fn publish(mut self, entry: &Entry) -> Result<(), Leftover> {
+    async fn publish(mut self, entry: &Entry, http: bool) -> Result<(), Leftover> {
         let component = &entry.component;
         let requests = self.attempt.iter().map(|item| item.request.clone());
         let mut failures: BTreeMap<usize, String> = BTreeMap::new();
+        let mut class = FailureClass::Retriable;
         if component.capability().bulk_publish {
             match component.bulk_publish(requests.collect()).await {
                 Ok(failed) => failures.extend(failed.into_iter().map(|failed| (failed.index, failed.error))),
-                Err(error) => failures.extend((0..self.attempt.len()).map(|index| (index, error.to_string()))),
+                Err(error) => {
+                    class = refused_with(&error, http);
+                    failures.extend((0..self.attempt.len()).map(|index| (index, error.to_string())));
+                }
             }
         } else {
             let calls = stream::iter(requests.enumerate().collect::<Vec<_>>());
@@ -367,7 +405,12 @@ impl Kept<'_> {
                 .buffer_unordered(BULK_CONCURRENCY)
                 .collect()
                 .await;
-            failures.extend(results.into_iter().filter_map(|(index, result)| Some((index, result.err()?.to_string()))));
+            for (index, error) in results.into_iter().filter_map(|(index, result)| Some((index, result.err()?))) {
+                if class == FailureClass::Retriable {
+                    class = refused_with(&error, http);
+                }
+                failures.insert(index, error.to_string());
+            }
         }
         let mut index = 0;
         self.attempt.retain(|_| {
@@ -380,8 +423,23 @@ impl Kept<'_> {
             .iter()
             .zip(failures.into_values())
             .map(|(item, error)| FailedEntry { entry_id: item.entry_id.clone(), error });
-        Err(Leftover(failed.collect(), first))
+        Err(Leftover(failed.collect(), first, class))
     }
+}
+
+/// Why a body holds no entries, in the words of the original, which reads a whole value before it looks at what that is.
+fn entries_problem(body: &[u8], error: &serde_json::Error) -> String {
+    if let Some(Err(broken)) = json::first_of::<serde::de::IgnoredAny>(body) {
+        return json::error_text(&broken);
+    }
+    let found = match body.trim_ascii_start().first() {
+        Some(b'{') => "object",
+        Some(b'"') => "string",
+        Some(b't' | b'f') => "bool",
+        Some(b'-' | b'0'..=b'9') => "number",
+        _ => return json::error_text(error),
+    };
+    format!("json: cannot unmarshal {found} into Go value of type []http.bulkPublishMessageEntry")
 }
 
 /// What is wrong with a base64 text, in the words of the original.

@@ -112,7 +112,7 @@ impl HttpSink {
                     "non-retriable error returned from app while processing pub/sub event {id}: {}. status code returned: {status}",
                     String::from_utf8_lossy(body)
                 ));
-                DeliveryResult::Drop
+                DeliveryResult::Untaken
             }
             _ => {
                 let message = format!(
@@ -183,7 +183,7 @@ impl DeliverySink for GrpcSink {
                 self.log.warn(format_args!(
                     "non-retriable error returned from app while processing pub/sub event {id}: {status}"
                 ));
-                DeliveryResult::Success
+                DeliveryResult::Ignored
             }
             Err(status) => {
                 let code = status.code() as i32;

@@ -89,7 +89,11 @@ impl DeliverySink for StreamSink {
         }
         tokio::select! {
             biased;
-            status = answer => status.map_or_else(|_| failed("the event was not answered"), |status| from_status(&id, status)),
+            status = answer => match status.map(|status| from_status(&id, status)) {
+                Ok(DeliveryResult::Drop) => DeliveryResult::Untaken, // counted so by the original, on streams only
+                Ok(result) => result,
+                Err(_) => failed("the event was not answered"),
+            },
             () = self.closed.cancelled() => failed("the stream of the subscription is closed"),
         }
     }

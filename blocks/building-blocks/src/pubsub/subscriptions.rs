@@ -1,7 +1,8 @@
 //! The running subscriptions of an app: start, stop, list.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -21,6 +22,13 @@ use super::{PubSubs, bulk, is_raw};
 
 /// Messages of one subscription the app works on at a time; brokers limit themselves further.
 const IN_FLIGHT_LIMIT: usize = 100;
+
+/// How long a broker may take to pause. *Source:* the original's limit.
+const PAUSE_LIMIT: Duration = Duration::from_secs(5);
+/// A paused broker that gives nothing for this long has nothing more. *Source:* as the original.
+const DRAIN_QUIET: Duration = Duration::from_millis(100);
+/// How long the messages of a paused broker are worked on at most. *Source:* as the original.
+const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
 /// Owns the tasks that move messages from brokers to the app.
 pub struct Subscriptions {
@@ -111,6 +119,24 @@ impl Subscriptions {
             self.report_drain(limit);
         }
         *slot = None; // aborts what is left
+    }
+
+    /// Asks the brokers of all subscriptions to give no more messages. What one that can do that has given already still
+    /// reaches the app when the subscriptions close.
+    pub async fn pause(&self) {
+        let names: BTreeSet<String> = self.list().into_iter().map(|info| info.subscription.pubsub_name).collect();
+        let pauses = names.into_iter().filter_map(|name| self.pubsubs.entry(&name)).map(|entry| async move {
+            let name = &entry.name;
+            match tokio::time::timeout(PAUSE_LIMIT, entry.component.pause()).await {
+                Ok(Ok(paused)) => entry.paused.store(paused, Ordering::Relaxed),
+                Ok(Err(error)) => self.log.warn(format_args!("failed to pause pubsub {name}: {error}")),
+                Err(_elapsed) => {
+                    let limit = pillion_core::duration::format_go(PAUSE_LIMIT);
+                    self.log.warn(format_args!("failed to pause pubsub {name}: no answer within {limit}"));
+                }
+            }
+        });
+        futures_util::future::join_all(pauses).await;
     }
 
     /// Takes no more messages for good, streams included; what the app is working on goes on.
@@ -252,15 +278,38 @@ async fn run_single(worker: Arc<Worker>, mut deliveries: mpsc::Receiver<Delivery
                     worker.report_end();
                     break;
                 };
-                let worker = worker.clone();
-                tasks.spawn(async move {
-                    let outcome = worker.process(delivery.message).await;
-                    answer(&worker, delivery.ack, outcome);
-                });
+                tasks.spawn(work(worker.clone(), delivery));
             }
         }
     }
+    if worker.pubsubs.entry(&worker.subscription.pubsub_name).is_some_and(|entry| entry.paused.load(Ordering::Relaxed))
+    {
+        let drained = drain(&worker, &mut deliveries, &mut tasks);
+        if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
+            worker.log.warn("a paused pubsub goes on giving messages; they will be delivered again");
+        }
+    }
     while tasks.join_next().await.is_some() {}
+}
+
+/// Takes what a paused broker had given already, until nothing has come for a while and the app has answered all.
+async fn drain(worker: &Arc<Worker>, deliveries: &mut mpsc::Receiver<Delivery>, tasks: &mut JoinSet<()>) {
+    loop {
+        tokio::select! {
+            biased;
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+            delivery = deliveries.recv(), if tasks.len() < IN_FLIGHT_LIMIT => match delivery {
+                Some(delivery) => drop(tasks.spawn(work(worker.clone(), delivery))),
+                None => return,
+            },
+            () = tokio::time::sleep(DRAIN_QUIET), if tasks.is_empty() => return,
+        }
+    }
+}
+
+async fn work(worker: Arc<Worker>, delivery: Delivery) {
+    let outcome = worker.process(delivery.message).await;
+    answer(&worker, delivery.ack, outcome);
 }
 
 /// Answers a message. While its subscription closes, one that was not processed is given back without an answer: a broker

@@ -178,6 +178,25 @@ async fn payloads_are_wrapped_by_their_content_type() {
 }
 
 #[tokio::test]
+async fn a_time_to_live_is_a_go_duration_or_seconds() {
+    for (ttl, expires) in [
+        ("0", Some(true)),
+        ("-5s", Some(true)),
+        ("60", Some(false)),
+        ("1h30m", Some(false)),
+        ("-5", None),
+        ("soon", None),
+    ] {
+        let event = published("orders", &[("ttlInSeconds", ttl)], b"x", "").await;
+        let expired = event.get("expiration").map(|_| {
+            std::thread::sleep(Duration::from_millis(2)); // whole seconds are behind now
+            super::envelope::has_expired(event.as_object().unwrap())
+        });
+        assert_eq!(expired, expires, "{ttl}: {event}");
+    }
+}
+
+#[tokio::test]
 async fn metadata_overrides_attributes_but_not_where_it_goes() {
     let overrides = [
         ("cloudevent.ID", "7"),
@@ -377,10 +396,12 @@ async fn rules_choose_the_path_and_bytes_are_not_rewritten() {
 async fn what_cannot_be_delivered_goes_back_or_to_the_dead_letter_topic() {
     let rule = [(r#"event.data.tier == 2"#, "/two")];
     // (message, app's answer, outcome without dead letter topic, whether it gets there with one)
-    let cases: [(&str, Option<DeliveryResult>, Outcome, bool); 7] = [
+    let cases: [(&str, Option<DeliveryResult>, Outcome, bool); 9] = [
         (EVENT, None, Outcome::Ack, false),
         (EVENT, Some(retry()), Outcome::Nack, true),
         (EVENT, Some(DeliveryResult::Drop), Outcome::Ack, true),
+        (EVENT, Some(DeliveryResult::Untaken), Outcome::Ack, true),
+        (EVENT, Some(DeliveryResult::Ignored), Outcome::Ack, false),
         ("not json", None, Outcome::Nack, true),
         (r#"{"id":"1"}"#, None, Outcome::Nack, true), // the rule fails: no data
         (r#"{"id":"1","data":{"tier":3}}"#, None, Outcome::Ack, true),

@@ -44,6 +44,21 @@ pub(super) fn queries_not_supported(store: &str) -> ApiError {
     rich(ApiError::of(&table::STATE_QUERYING_NOT_SUPPORTED, &[]), store, &[])
 }
 
+/// `cause`: the component's error, which may have chosen the status itself; HTTP shows that as it is, here only.
+pub(super) fn query_failed(store: &str, problem: &dyn std::fmt::Display, cause: Option<&ComponentError>) -> ApiError {
+    let error = rich(ApiError::of(&table::STATE_QUERY, &[&store, problem]), store, &[]);
+    match cause.filter(|cause| cause.chosen.is_some()) {
+        Some(cause) => {
+            let mut error = with_cause(error, cause);
+            if let (Some(shown), Some(chosen)) = (&mut error.component, &cause.chosen) {
+                shown.tag = Some(chosen.tag.clone());
+            }
+            error
+        }
+        None => error,
+    }
+}
+
 pub(super) fn too_many_operations(store: &str, count: usize, max: usize) -> ApiError {
     let metadata = [("currentOpsTransaction", &*count.to_string()), ("maxOpsPerTransaction", &*max.to_string())];
     rich(ApiError::of(&table::STATE_TOO_MANY_TRANSACTIONS, &[&count, &max]), store, &metadata)
@@ -95,6 +110,7 @@ fn with_cause(mut error: ApiError, cause: &ComponentError) -> ApiError {
             message: chosen.message.clone(),
             reason: chosen.reason.clone(),
             domain: chosen.domain.clone(),
+            tag: None,
         }));
         return error.with_status(chosen.http, chosen.grpc);
     }

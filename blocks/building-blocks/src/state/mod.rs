@@ -8,6 +8,7 @@
 mod errors;
 mod guard;
 mod keys;
+mod query;
 mod request;
 #[cfg(test)]
 mod tests;
@@ -18,8 +19,8 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use pillion_contract::{
-    BulkGetItem, ComponentError, Consistency, DeleteRequest, ErrorKind, GetRequest, Metadata, SetRequest,
-    StateCapability, StateItem, StateOperation, StateStore, TransactionRequest, TransactionalStore,
+    BulkGetItem, ComponentError, Consistency, DeleteRequest, ErrorKind, GetRequest, Metadata, QueryResponse,
+    SetRequest, StateCapability, StateItem, StateOperation, StateStore, TransactionRequest, TransactionalStore,
 };
 use pillion_core::error::ApiError;
 use pillion_runtime::resiliency::Policies;
@@ -121,14 +122,35 @@ impl StateStores {
         self.entry(store)?.transactional(store).map(|_| ())
     }
 
-    /// Why a query of this store is refused: no store of this version can be queried.
-    pub fn query_refused(&self, store: &str) -> ApiError {
-        let stores = self.stores.load();
-        match stores.get(store) {
-            Some(_) => errors::queries_not_supported(store),
-            None if stores.is_empty() => errors::not_configured(store, ""),
-            None => errors::not_found(store, ""),
+    /// Finds values by a query in its JSON form; the answer has the app's keys.
+    ///
+    /// # Errors
+    /// As [`Self::check`]; `ERR_STATE_STORE_NOT_SUPPORTED` for a store that cannot search; `ERR_STATE_QUERY`.
+    pub async fn query(
+        &self,
+        store: &str,
+        query: &str,
+        metadata: BTreeMap<String, String>,
+    ) -> Result<QueryResponse, ApiError> {
+        let entry = {
+            let stores = self.stores.load();
+            match stores.get(store) {
+                Some(entry) => entry.clone(),
+                None if stores.is_empty() => return Err(errors::not_configured(store, "")),
+                None => return Err(errors::not_found(store, "")),
+            }
+        };
+        let querier = entry.store.querier().ok_or_else(|| errors::queries_not_supported(store))?;
+        let request = query::parse(query, metadata).map_err(|problem| {
+            errors::query_failed(store, &format_args!("failed to parse JSON query body: {problem}"), None)
+        })?;
+        let call = guarded(&self.policies, store, || querier.query(&request));
+        let found = self.measured(store, "query", call).await;
+        let mut found = found.map_err(|error| errors::query_failed(store, &error, Some(&error)))?;
+        for item in &mut found.items {
+            item.key = keys::original(&item.key).to_owned();
         }
+        Ok(found)
     }
 
     /// Reads one key; `None` when absent.
@@ -259,7 +281,7 @@ impl StateStores {
                 Operation::Delete(item) => StateOperation::Delete(entry.delete_request(store, item)?),
             });
         }
-        if let Some(max) = transactional.max_operations().filter(|max| *max > 0 && steps.len() > *max) {
+        if let Some(max) = transactional.max_operations().await.filter(|max| *max > 0 && steps.len() > *max) {
             return Err(errors::too_many_operations(store, steps.len(), max));
         }
         let request = TransactionRequest { operations: steps, metadata };

@@ -71,7 +71,7 @@ impl TransactionalStore for Fake {
         Ok(())
     }
 
-    fn max_operations(&self) -> Option<usize> {
+    async fn max_operations(&self) -> Option<usize> {
         self.max
     }
 }

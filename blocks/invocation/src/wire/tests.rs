@@ -61,17 +61,19 @@ fn responses_survive_a_round_trip_in_both_codecs() {
     let response = InvokeResponse {
         status: AppStatus::Http(404),
         status_message: String::new(),
+        status_details: vec![Any { type_url: "x/a".into(), value: Bytes::from("1") }, Any::from_bytes("2")],
         headers,
         body: Body::empty(),
         data_type_url: String::new(),
     };
     let bytes = message(first_response_frame(&response, Some(&Bytes::from("gone"))));
     let generated = internals::InternalInvokeResponseStream::decode(bytes.clone()).unwrap();
-    assert_eq!(generated.response.as_ref().unwrap().status.as_ref().unwrap().code, 404);
+    let status = generated.response.as_ref().unwrap().status.as_ref().unwrap();
+    assert_eq!((status.code, &status.details), (404, &response.status_details));
     assert_eq!(generated.response.unwrap().message.unwrap().content_type, "text/plain");
     let chunk = decode_response(bytes).unwrap();
     let decoded = chunk.response.unwrap();
-    assert_eq!(decoded.status, AppStatus::Http(404));
+    assert_eq!((decoded.status, &decoded.status_details), (AppStatus::Http(404), &response.status_details));
     assert_eq!(decoded.headers["x-one"], "1");
     assert_eq!(decoded.content_type(), "text/plain");
     assert_eq!(chunk.payload.unwrap().data, "gone");

@@ -8,6 +8,7 @@ use pillion_core::error::GrpcCode;
 use pillion_core::secret::Secret;
 use pillion_proto::common::v1 as common;
 use pillion_proto::google::protobuf::Any;
+use pillion_proto::google::rpc;
 use pillion_proto::runtime::v1::app_callback_client::AppCallbackClient;
 use pillion_proto::runtime::v1::app_callback_health_check_client::AppCallbackHealthCheckClient;
 use pillion_telemetry::metrics::Metrics;
@@ -141,7 +142,7 @@ impl GrpcChannel {
         let length = message.encoded_len();
         if length > limit {
             let text = format!("trying to send message larger than max ({length} vs. {limit})");
-            return Ok(refused(GrpcCode::ResourceExhausted as i32, text, HeaderMap::new()));
+            return Ok(refused(GrpcCode::ResourceExhausted as i32, text, Vec::new(), HeaderMap::new()));
         }
         let mut outgoing = tonic::Request::new(message);
         *outgoing.metadata_mut() = to_metadata(&request.headers);
@@ -154,7 +155,7 @@ impl GrpcChannel {
             Err(status) => {
                 let (code, text) =
                     too_long(&status).unwrap_or_else(|| (status.code() as i32, status.message().to_owned()));
-                refused(code, text, from_metadata(status.metadata()))
+                refused(code, text, details_of(&status), from_metadata(status.metadata()))
             }
         })
     }
@@ -175,9 +176,14 @@ impl GrpcChannel {
     }
 }
 
-fn refused(code: i32, status_message: String, headers: HeaderMap) -> InvokeResponse {
+fn refused(code: i32, status_message: String, status_details: Vec<Any>, headers: HeaderMap) -> InvokeResponse {
     let (body, data_type_url) = (Body::empty(), String::new());
-    InvokeResponse { status: AppStatus::Grpc(code), status_message, headers, body, data_type_url }
+    InvokeResponse { status: AppStatus::Grpc(code), status_message, status_details, headers, body, data_type_url }
+}
+
+/// What the app put into `grpc-status-details-bin`; nothing when that is no `google.rpc.Status`.
+fn details_of(status: &tonic::Status) -> Vec<Any> {
+    rpc::Status::decode(status.details()).map(|decoded| decoded.details).unwrap_or_default()
 }
 
 /// An answer over the limit: code and text of the original, made of tonic's text, which has both numbers.
@@ -200,6 +206,7 @@ fn to_response(answer: tonic::Response<common::InvokeResponse>) -> InvokeRespons
     InvokeResponse {
         status: AppStatus::Grpc(0),
         status_message: String::new(),
+        status_details: Vec::new(),
         headers,
         body: Body::full(data),
         data_type_url,

@@ -124,6 +124,7 @@ impl HttpChannel {
         Ok(InvokeResponse {
             status: AppStatus::Http(parts.status.as_u16()),
             status_message: String::new(),
+            status_details: Vec::new(),
             headers: parts.headers,
             body,
             data_type_url: String::new(),
@@ -153,9 +154,9 @@ impl HttpChannel {
         body: Body,
     ) -> Result<Response<Body>, ChannelError> {
         let Some(metrics) = self.metrics.http() else { return self.send(verb, path, headers, body).await };
-        // Where nothing was encoded the path is the method with its slash, which is the label.
+        // Where nothing was encoded the path is the method with its slash, which is the label; without a method it is empty.
         let target = path.split('?').next().unwrap_or_default();
-        let label = if target.strip_prefix('/') == Some(method) { target } else { method };
+        let label = if !method.is_empty() && target.strip_prefix('/') == Some(method) { target } else { method };
         metrics.asking(verb.as_str(), label, body.known_length().unwrap_or_default());
         let started = Instant::now();
         let response = self.send(verb.clone(), path, headers, body).await;

@@ -8,7 +8,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode};
 use http_body::Frame;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::poll_write_buf;
 
 use super::chunked::Decoder;
 use super::head::{Framing, read_response, write_headers, write_length};
@@ -20,7 +21,14 @@ use crate::body::BodyError;
 pub struct Connection<S> {
     stream: S,
     input: BytesMut,
+    /// Head of the request, with its body when that is small; empty once all was sent.
     output: Vec<u8>,
+    /// A larger body; empty once all was sent.
+    body: Bytes,
+    /// How much of both was sent.
+    written: usize,
+    /// Sending broke off; the server may have answered all the same.
+    broke: Option<io::Error>,
 }
 
 /// Why a request has no answer.
@@ -71,7 +79,7 @@ pub fn write_request<B>(out: &mut Vec<u8>, request: &Request<B>) {
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     /// Takes a connected stream.
     pub fn new(stream: S) -> Self {
-        Self { stream, input: BytesMut::new(), output: Vec::new() }
+        Self { stream, input: BytesMut::new(), output: Vec::new(), body: Bytes::new(), written: 0, broke: None }
     }
 
     /// Whether the server has not closed an idle connection, as far as is known without asking it.
@@ -81,7 +89,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         poll_read(Pin::new(&mut self.stream), &mut context, &mut self.input).is_pending()
     }
 
-    /// Sends a request with a whole body and waits for the head of the answer.
+    /// Sends a request with a whole body and waits for the head of the answer. That may come before the server has taken the
+    /// whole request; the rest is sent while the answer is read, and a connection that ends before that is not used again.
     ///
     /// `write_head` writes request line and headers without those that frame the body; `has_body` says whether a length is
     /// told when the body is empty. Interim answers (1xx) are skipped.
@@ -102,9 +111,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             write_length(&mut self.output, body.len() as u64);
         }
         self.output.extend_from_slice(b"\r\n");
-        if let Err((error, taken)) = self.write(body).await {
-            return Err(Failure { unsent: taken == 0, unanswered: true, error });
+        if body.len() <= COPIED_BODY_MAX {
+            self.output.extend_from_slice(body);
+        } else {
+            self.body = body.clone();
         }
+        self.written = 0;
         loop {
             let answer = self.head(head_bytes_max).await?;
             let (head, all, length) = answer;
@@ -116,25 +128,59 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
     }
 
-    /// On failure, tells how much of the request was taken.
-    async fn write(&mut self, body: &Bytes) -> Result<(), (io::Error, usize)> {
-        let mut taken = 0;
-        let small = body.len() <= COPIED_BODY_MAX;
-        if small {
-            self.output.extend_from_slice(body);
-        }
-        let mut all = self.output.chain(if small { &[][..] } else { &body[..] });
-        while all.has_remaining() {
-            match self.stream.write_buf(&mut all).await {
-                Ok(0) => return Err((io::ErrorKind::WriteZero.into(), taken)),
-                Ok(written) => taken += written,
-                Err(error) => return Err((error, taken)),
+    /// Sends what is left of the request; done when nothing is left or nothing more can be sent.
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while !self.is_sent() && self.broke.is_none() {
+            let head = self.output.get(self.written..).unwrap_or_default();
+            let body = &self.body[self.written.saturating_sub(self.output.len())..];
+            let mut left = head.chain(body);
+            if left.has_remaining() {
+                let stream = Pin::new(&mut self.stream);
+                // One piece is the rule, and cheaper for the system than a list of pieces.
+                let written = if self.body.is_empty() {
+                    stream.poll_write(cx, left.chunk())
+                } else {
+                    poll_write_buf(stream, cx, &mut left)
+                };
+                match ready!(written) {
+                    Ok(0) => self.broke = Some(io::ErrorKind::WriteZero.into()),
+                    Ok(written) => self.written += written,
+                    Err(error) => self.broke = Some(error),
+                }
+            } else {
+                match ready!(Pin::new(&mut self.stream).poll_flush(cx)) {
+                    Ok(()) => self.sent(),
+                    Err(error) => self.broke = Some(error),
+                }
             }
         }
+        Poll::Ready(())
+    }
+
+    fn is_sent(&self) -> bool {
+        self.output.is_empty()
+    }
+
+    fn sent(&mut self) {
+        self.output.clear();
         if self.output.capacity() > KEPT_BUFFER_MAX {
             self.output = Vec::new();
         }
-        self.stream.flush().await.map_err(|error| (error, taken))
+        self.body = Bytes::new();
+    }
+
+    /// Sends and reads at the same time, since a server may answer before it has read everything.
+    fn poll_read(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<io::Result<usize>> {
+        if self.poll_send(cx).is_ready() && self.written == 0 && self.broke.is_some() {
+            return Poll::Ready(Err(self.broken(io::ErrorKind::BrokenPipe.into())));
+        }
+        self.input.reserve(room);
+        poll_read(Pin::new(&mut self.stream), cx, &mut self.input)
+    }
+
+    /// What ended the connection: what broke the sending came first.
+    fn broken(&mut self, reading: io::Error) -> io::Error {
+        self.broke.take().unwrap_or(reading)
     }
 
     async fn head(&mut self, head_bytes_max: usize) -> Result<(super::head::ResponseHead, Bytes, usize), Failure> {
@@ -149,18 +195,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     )));
                 }
             }
-            self.input.reserve(READ_BYTES);
-            let read = poll_fn(|cx| poll_read(Pin::new(&mut self.stream), cx, &mut self.input)).await;
-            let unanswered = self.input.is_empty();
-            match read {
-                Ok(0) => {
-                    let error =
-                        io::Error::new(io::ErrorKind::UnexpectedEof, "connection closed before message completed");
-                    return Err(Failure { error, unanswered, unsent: false });
-                }
-                Ok(_) => {}
-                Err(error) => return Err(Failure { error, unanswered, unsent: false }),
-            }
+            let read = poll_fn(|cx| self.poll_read(cx, READ_BYTES)).await;
+            let error = match read {
+                Ok(0) => io::Error::new(io::ErrorKind::UnexpectedEof, "connection closed before message completed"),
+                Ok(_) => continue,
+                Err(error) => error,
+            };
+            let unsent = self.written == 0;
+            return Err(Failure { error: self.broken(error), unanswered: self.input.is_empty(), unsent });
         }
     }
 
@@ -173,13 +215,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     ) -> Result<Answer<S>, String> {
         let framing = head.framing(verb_is_head)?;
         let keep = head.keeps_alive() && framing != Framing::UntilClose;
+        let reusable = keep && self.is_sent();
         let body = match framing {
             Framing::Length(bytes) if bytes <= (all.len() - length) as u64 => {
                 let end = length + bytes as usize; // fits, as just compared
                 let clean = self.input.len() == end;
                 self.input.clear();
                 let body = if bytes == 0 { Bytes::new() } else { all.slice(length..end) };
-                AnswerBody::Whole(body, (keep && clean).then_some(self))
+                AnswerBody::Whole(body, (reusable && clean).then_some(self))
             }
             _ => {
                 self.input.advance(length);
@@ -222,6 +265,14 @@ impl Reading {
             Framing::UntilClose => Self::UntilClose,
         }
     }
+
+    /// Room for one read; a body that is known to be large is read in large parts.
+    fn room(&self) -> usize {
+        match self {
+            Self::Length(left) => usize::try_from(*left).unwrap_or(usize::MAX).clamp(READ_BYTES, KEPT_BUFFER_MAX),
+            Self::Chunked(_) | Self::UntilClose => READ_BYTES,
+        }
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Streaming<S> {
@@ -245,7 +296,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Streaming<S> {
     /// The connection, when all was read and it can be used again.
     pub fn take_idle(&mut self) -> Option<Connection<S>> {
         let connection = self.connection.take()?;
-        (self.is_done() && self.keep && connection.input.is_empty()).then_some(connection)
+        (self.is_done() && self.keep && connection.is_sent() && connection.input.is_empty()).then_some(connection)
     }
 
     fn into_idle(mut self) -> Option<Connection<S>> {
@@ -296,9 +347,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Streaming<S> {
             if self.is_done() {
                 return Poll::Ready(None);
             }
+            let room = self.framing.room();
             let Some(connection) = &mut self.connection else { return Poll::Ready(None) };
-            connection.input.reserve(READ_BYTES);
-            match ready!(poll_read(Pin::new(&mut connection.stream), cx, &mut connection.input)) {
+            match ready!(connection.poll_read(cx, room)) {
                 Ok(0) => {
                     self.connection = None;
                     return Poll::Ready(match &self.framing {

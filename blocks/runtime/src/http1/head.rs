@@ -8,6 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 
 use super::{COPIED_BODY_MAX, HEADERS_MAX};
 
+/// Headers of an answer at most; apps may set many cookies.
+const MANY_HEADERS_MAX: usize = 2048;
 /// Room in a header map for those that are added on the way.
 const SPARE_HEADERS: usize = 8;
 
@@ -126,10 +128,24 @@ fn length(value: &[u8]) -> Option<usize> {
 /// # Errors
 /// A text that says what is wrong with it.
 pub(super) fn read_response(bytes: &[u8]) -> Result<Option<(ResponseHead, Bytes, usize)>, String> {
+    let config = httparse::ParserConfig::default();
     let mut headers = no_headers();
     let mut response = httparse::Response::new(&mut []);
-    let parsed =
-        httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, bytes, &mut headers);
+    let parsed = config.parse_response_with_uninit_headers(&mut response, bytes, &mut headers);
+    if parsed != Err(httparse::Error::TooManyHeaders) {
+        return response_parts(bytes, &response, parsed);
+    }
+    let mut headers = vec![httparse::EMPTY_HEADER; MANY_HEADERS_MAX];
+    let mut response = httparse::Response::new(&mut headers);
+    let parsed = config.parse_response(&mut response, bytes);
+    response_parts(bytes, &response, parsed)
+}
+
+fn response_parts(
+    bytes: &[u8],
+    response: &httparse::Response<'_, '_>,
+    parsed: httparse::Result<usize>,
+) -> Result<Option<(ResponseHead, Bytes, usize)>, String> {
     let length = match parsed {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) => return Ok(None),
@@ -138,7 +154,7 @@ pub(super) fn read_response(bytes: &[u8]) -> Result<Option<(ResponseHead, Bytes,
     // A small body that is here already is taken with the head.
     let copied = if bytes.len() <= length + COPIED_BODY_MAX { bytes.len() } else { length };
     let all = Bytes::copy_from_slice(&bytes[..copied]);
-    let head = response_head(bytes, &all, &response).ok_or("malformed HTTP response: invalid status or header")?;
+    let head = response_head(bytes, &all, response).ok_or("malformed HTTP response: invalid status or header")?;
     Ok(Some((head, all, length)))
 }
 
@@ -201,7 +217,10 @@ impl ResponseHead {
                 self.headers.get_all(CONNECTION).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
             tokens.any(|token| token.trim_ascii().eq_ignore_ascii_case(word))
         };
-        if self.http_1_0 { says(b"keep-alive") } else { !says(b"close") }
+        // After another protocol was agreed on, or where a server has told two lengths, what follows is not to be trusted.
+        let doubtful = self.status.is_informational()
+            || (self.headers.contains_key(TRANSFER_ENCODING) && self.headers.contains_key(CONTENT_LENGTH));
+        !doubtful && if self.http_1_0 { says(b"keep-alive") } else { !says(b"close") }
     }
 }
 

@@ -63,7 +63,12 @@ where
         *request.method_mut() = verb;
         *request.uri_mut() = uri;
         *request.headers_mut() = headers;
-        let Some(response) = connection.while_open(handle(request)).await else { return Ok(End::Closed) };
+        let response = {
+            // Pinned where it is made: calls are large, and moving them costs.
+            let call = std::pin::pin!(handle(request));
+            connection.while_open(call).await
+        };
+        let Some(response) = response else { return Ok(End::Closed) };
         let close = close || cancel.is_cancelled();
         if !connection.answer(response, is_head, close).await? {
             let _ = connection.stream.shutdown().await; // the client may be gone already
@@ -95,6 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     async fn next(&mut self, head_bytes_max: usize, mut cancelled: Pin<&mut impl Future>) -> io::Result<Next> {
         let mut started = None;
         let mut needed = 0;
+        let mut head_is_here = false;
         loop {
             if !self.input.is_empty() && self.input.len() >= needed {
                 match read_request(&self.input, head_bytes_max, BODY_MAX) {
@@ -104,7 +110,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     }
                     Parsed::Other => return Ok(Next::Other),
                     Parsed::Partial => needed = self.input.len() + 1,
-                    Parsed::Needs(length) => needed = length,
+                    Parsed::Needs(length) => (needed, head_is_here) = (length, true),
                 }
             }
             self.make_room(needed);
@@ -120,7 +126,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 match tokio::time::timeout_at(deadline, read).await {
                     Ok(read) => read?,
                     // A slow body is the handler's to wait for.
-                    Err(_) if needed > self.input.len() + 1 => return Ok(Next::Other),
+                    Err(_) if head_is_here => return Ok(Next::Other),
                     Err(_) => return Ok(Next::Closed),
                 }
             };
@@ -138,8 +144,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Runs a call; `None` when the client goes away meanwhile.
-    async fn while_open(&mut self, call: impl Future<Output = Response<Body>>) -> Option<Response<Body>> {
-        let mut call = std::pin::pin!(call);
+    async fn while_open(&mut self, mut call: Pin<&mut impl Future<Output = Response<Body>>>) -> Option<Response<Body>> {
         std::future::poll_fn(|cx| {
             if let Poll::Ready(response) = call.as_mut().poll(cx) {
                 return Poll::Ready(Some(response));
@@ -164,8 +169,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Writes an answer; whether the connection can go on.
     async fn answer(&mut self, response: Response<Body>, is_head: bool, close: bool) -> io::Result<bool> {
+        // After one of these a client would wait for another answer, or speak another protocol.
+        let (response, close) =
+            if response.status().is_informational() { (no_interim_answer(), true) } else { (response, close) };
         let (parts, body) = response.into_parts();
-        let close = close || parts.headers.get(CONNECTION).is_some_and(|value| value.as_bytes() == b"close");
+        let says_close = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
+        let close = close || parts.headers.get(CONNECTION).is_some_and(says_close);
         let bodyless = is_head || has_no_body(parts.status);
         let known = body.known_length();
         self.write_head(parts.status, &parts.headers, close);
@@ -307,7 +316,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 }
 
 fn has_no_body(status: StatusCode) -> bool {
-    status.is_informational() || matches!(status.as_u16(), 204 | 304)
+    matches!(status.as_u16(), 204 | 304)
+}
+
+/// What takes the place of an interim status (1xx), which cannot be the answer to a request. *Source:* hyper does the same.
+fn no_interim_answer() -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
+    response
 }
 
 /// Reads what is there into the room a buffer has.

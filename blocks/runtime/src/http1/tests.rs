@@ -1,3 +1,5 @@
+mod random;
+
 use std::future::Future;
 use std::time::Duration;
 
@@ -275,4 +277,96 @@ async fn a_connection_the_server_closed_is_found_out() {
     assert!(connection.is_open());
     drop(server);
     assert!(!connection.is_open());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_before_the_whole_request_is_taken() {
+    let body = Bytes::from(vec![b'x'; 100_000]);
+    // The server answers at once, and goes on or does not go on reading.
+    for (reads_on, answer, kept) in [
+        (false, &b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno"[..], false),
+        (true, b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n", true),
+    ] {
+        let (client, server) = duplex(1024);
+        tokio::spawn(async move {
+            let (mut read, mut write) = tokio::io::split(server);
+            let mut beginning = [0; 16]; // less than the head
+            let _ = read.read(&mut beginning).await;
+            write.write_all(answer).await.unwrap();
+            if reads_on {
+                let mut left = 100_000;
+                let mut part = [0; 4096];
+                while left > 0 {
+                    let many = read.read(&mut part).await.unwrap().min(left);
+                    write.write_all(&vec![b'y'; many]).await.unwrap();
+                    left -= many;
+                }
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        });
+        let request = Request::builder().uri("/").body(()).unwrap();
+        let connection = Connection::new(client);
+        let sent = connection.send(|out| write_request(out, &request), &Method::POST, &body, HEAD_MAX).await;
+        let (got, was_kept, error) = read(sent.ok().unwrap()).await;
+        assert!(error.is_none(), "{error:?}");
+        assert_eq!((got.len(), was_kept), (if reads_on { 100_000 } else { 2 }, kept));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_is_read_though_the_server_stopped_reading() {
+    let (client, mut server) = duplex(1024);
+    tokio::spawn(async move {
+        let mut head = [0; 64];
+        let _ = server.read(&mut head).await;
+        server.write_all(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\n\r\nno").await.unwrap();
+    });
+    tokio::time::sleep(Duration::from_millis(1)).await;
+    let request = Request::builder().uri("/").body(()).unwrap();
+    let body = Bytes::from(vec![b'x'; 100_000]);
+    let sent = Connection::new(client).send(|out| write_request(out, &request), &Method::POST, &body, HEAD_MAX).await;
+    let (got, kept, error) = read(sent.ok().unwrap()).await;
+    assert!(got == b"no" && !kept && error.is_none(), "{got:?} {error:?}");
+    // A connection that takes nothing: the request may be sent again, whatever its verb.
+    let (client, server) = duplex(1024);
+    drop(server);
+    let sent = Connection::new(client).send(|out| write_request(out, &request), &Method::POST, &body, HEAD_MAX).await;
+    assert!(sent.err().unwrap().unsent);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_may_have_many_headers() {
+    let cookies = "set-cookie: a=b\r\n".repeat(500);
+    let answer = format!("HTTP/1.1 200 OK\r\n{cookies}content-length: 0\r\n\r\n").into_bytes().leak();
+    let got = asked(Method::GET, answer, 2000).await.unwrap_or_else(|failure| panic!("{failure:?}"));
+    assert_eq!(got.headers.get_all("set-cookie").iter().count(), 500);
+}
+
+#[tokio::test(start_paused = true)]
+async fn doubtful_connections_are_not_kept() {
+    for answer in [
+        &b"HTTP/1.1 101 Switching Protocols\r\n\r\n"[..],
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        b"HTTP/1.1 204 No Content\r\n\r\nabc",
+    ] {
+        let got = asked(Method::GET, answer, answer.len()).await.unwrap_or_else(|failure| panic!("{failure:?}"));
+        assert!(!read(got).await.1, "{}", String::from_utf8_lossy(answer));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_interim_status_is_no_answer() {
+    let early = |_: Request<Body>| async { Response::builder().status(103).body(Body::full("x")).unwrap() };
+    let (mut client, served) = serving(early, &CancellationToken::new());
+    let answer = wire(&mut client, b"GET / HTTP/1.1\r\n\r\n").await;
+    let expected = "HTTP/1.1 500 Internal Server Error\r\nconnection: close\r\ncontent-length: 0\r\n\r\n";
+    assert_eq!(answer, expected);
+    assert!(matches!(served.await.unwrap(), Ok(End::Closed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_byte_of_a_slow_body_is_waited_for() {
+    let (mut client, served) = serving(echo, &CancellationToken::new());
+    client.write_all(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\na").await.unwrap();
+    drop(other(served).await);
 }

@@ -20,6 +20,7 @@ mod pubsub;
 mod resiliency;
 mod resources;
 mod secret;
+mod sentry;
 mod serviceinvocation;
 mod shutdown;
 mod startup;

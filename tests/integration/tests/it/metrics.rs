@@ -74,14 +74,8 @@ async fn calls_are_counted_by_path_in_high_cardinality() {
     for (series, value) in [
         ("dapr_http_client_completed_count{method=\"GET\",path=\"/orders/7\",status=\"200\"}", "1"),
         ("dapr_http_client_completed_count{method=\"GET\",path=\"/dapr/config\",status=\"200\"}", "1"),
-        (
-            "dapr_component_state_count{component=\"mystore\",namespace=\"default\",operation=\"set\",success=\"true\"}",
-            "1",
-        ),
-        (
-            "dapr_component_state_count{component=\"mystore\",namespace=\"default\",operation=\"get\",success=\"true\"}",
-            "1",
-        ),
+        ("dapr_component_state_count{component=\"mystore\",namespace=\"\",operation=\"set\",success=\"true\"}", "1"),
+        ("dapr_component_state_count{component=\"mystore\",namespace=\"\",operation=\"get\",success=\"true\"}", "1"),
         ("dapr_runtime_component_init_total{component=\"state.in-memory\"}", "1"),
         (
             "dapr_http_server_latency_bucket{method=\"POST\",path=\"/v1.0/state/mystore\",status=\"204\",le=\"100000\"}",
@@ -124,10 +118,12 @@ async fn low_cardinality_has_no_paths_but_those_it_is_given() {
 
 #[tokio::test]
 async fn publishing_and_delivery_are_counted() {
-    let subscription = r#"[{"pubsubname":"mypub","topic":"orders","route":"/orders"}]"#;
+    let subscription = r#"[{"pubsubname":"mypub","topic":"orders","route":"/orders"},
+        {"pubsubname":"mypub","topic":"lost","route":"/nobody"}]"#;
     let app = FakeApp::start(move |request, _| match request.path.as_str() {
         "/dapr/subscribe" => Answer::text(subscription),
-        _ => Answer::text(""),
+        "/orders" => Answer::text(""),
+        _ => Answer::status(StatusCode::NOT_FOUND),
     })
     .await
     .unwrap();
@@ -136,12 +132,15 @@ async fn publishing_and_delivery_are_counted() {
         SidecarOptions::new(&unique("metrics")).app_port(app.port()).resources(dir.path()).start().await.unwrap();
     assert_eq!(sidecar.post("/v1.0/publish/mypub/orders", "{}").await.unwrap().status, 204);
     app.wait_for("/orders", 1).await;
-    let labels = "component=\"mypub\",namespace=\"default\"";
+    let labels = "component=\"mypub\",namespace=\"\"";
     told(&sidecar, &format!("dapr_component_pubsub_egress_count{{{labels},success=\"true\",topic=\"orders\"}}"), "1")
         .await;
     let delivered = format!("{labels},process_status=\"success\",status=\"success\",topic=\"orders\"");
     told(&sidecar, &format!("dapr_component_pubsub_ingress_count{{{delivered}}}"), "1").await;
     told(&sidecar, &format!("dapr_component_pubsub_ingress_latencies_count{{{delivered}}}"), "1").await;
+    assert_eq!(sidecar.post("/v1.0/publish/mypub/lost", "{}").await.unwrap().status, 204);
+    let dropped = format!("{labels},process_status=\"drop\",status=\"drop\",topic=\"lost\"");
+    told(&sidecar, &format!("dapr_component_pubsub_ingress_count{{{dropped}}}"), "1").await;
 }
 
 #[tokio::test]

@@ -156,8 +156,15 @@ async fn token(guarded: Sidecar) {
 }
 
 async fn not_built(mut client: Client) {
-    fails_with(
-        client.get_configuration("configstore", vec!["key"], None).await,
-        &["unimplemented", "GetConfiguration"],
-    );
+    let refused = |name: &'static str| ["unimplemented", name];
+    let configuration = client.get_configuration("configstore", vec!["key"], None).await;
+    fails_with(configuration, &refused("GetConfiguration"));
+    let subscription = client.subscribe_configuration("configstore", vec!["key"], None).await;
+    fails_with(subscription, &refused("SubscribeConfiguration"));
+    let end = client.unsubscribe_configuration("configstore", "id").await;
+    fails_with(end, &refused("UnsubscribeConfiguration"));
+    let binding = client.invoke_binding("binding", b"data".to_vec(), "create", None).await;
+    fails_with(binding, &refused("InvokeBinding"));
+    fails_with(client.get_job_alpha1("job").await, &refused("GetJobAlpha1"));
+    fails_with(client.delete_job_alpha1("job").await, &refused("DeleteJobAlpha1"));
 }

@@ -115,6 +115,11 @@ impl pb::pub_sub_server::PubSub for Handler {
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver))))
     }
 
+    async fn pause(&self, request: Request<pb::PauseRequest>) -> Result<Response<pb::PauseResponse>, Status> {
+        self.called("PubSub/Pause", &request)?;
+        Ok(Response::new(Default::default()))
+    }
+
     async fn ping(&self, request: Request<pb::PingRequest>) -> Result<Response<pb::PingResponse>, Status> {
         self.called("PubSub/Ping", &request)?;
         Ok(Response::new(Default::default()))

@@ -1,6 +1,6 @@
 //! The state store: ETags, first-write and transactions; a count of writes is the ETag.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
 use pillion_proto::components::v1 as pb;
@@ -163,5 +163,34 @@ impl pb::transactional_store_multi_max_size_server::TransactionalStoreMultiMaxSi
     ) -> Result<Response<pb::MultiMaxSizeResponse>, Status> {
         self.called("TransactionalStoreMultiMaxSize/MultiMaxSize", &request)?;
         Ok(Response::new(pb::MultiMaxSizeResponse { max_size: TRANSACTION_MAX }))
+    }
+}
+
+/// Finds everything, sorted by key; the answer's metadata shows the filter.
+#[tonic::async_trait]
+impl pb::queriable_state_store_server::QueriableStateStore for Handler {
+    async fn query(&self, request: Request<pb::QueryRequest>) -> Result<Response<pb::QueryResponse>, Status> {
+        self.called("QueriableStateStore/Query", &request)?;
+        let query = request.into_inner().query.unwrap_or_default();
+        let page = query.pagination.unwrap_or_default();
+        let skip = page.token.parse::<usize>().unwrap_or_default();
+        let limit = usize::try_from(page.limit).ok().filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+        let items = locked(&self.shared.items);
+        let mut found: Vec<_> = items.by_key.iter().collect();
+        if query.sort.first().is_some_and(|sort| sort.order == pb::sorting::Order::Desc as i32) {
+            found.reverse();
+        }
+        let next = skip.saturating_add(limit);
+        let token = if next < found.len() { next.to_string() } else { String::new() };
+        let found = found.into_iter().skip(skip).take(limit).map(|(key, (data, etag))| pb::QueryItem {
+            key: key.clone(),
+            data: data.clone(),
+            etag: Some(pb::Etag { value: etag.to_string() }),
+            ..Default::default()
+        });
+        let filter =
+            query.filter.iter().map(|(name, value)| format!("{name}={}", String::from_utf8_lossy(&value.value)));
+        let metadata = HashMap::from([("filter".to_owned(), filter.collect::<Vec<_>>().join(" "))]);
+        Ok(Response::new(pb::QueryResponse { items: found.collect(), token, metadata }))
     }
 }

@@ -67,7 +67,7 @@ fn events_are_judged_by_their_entry_id() {
         .iter()
         .map(|result| match result {
             DeliveryResult::Success => "success",
-            DeliveryResult::Drop => "drop",
+            DeliveryResult::Drop | DeliveryResult::Untaken | DeliveryResult::Ignored => "drop",
             DeliveryResult::Retry(failure) => failure.message.split(' ').next().unwrap_or_default(),
         })
         .collect();

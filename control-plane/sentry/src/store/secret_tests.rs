@@ -1,0 +1,60 @@
+//! The Secret and the ConfigMap on a fake API server.
+
+use std::path::Path;
+
+use super::*;
+use crate::kube::fake::FakeKube;
+
+const SECRET: &str = "/api/v1/namespaces/system/secrets/dapr-trust-bundle";
+const MAP: &str = "/api/v1/namespaces/system/configmaps/dapr-trust-bundle";
+
+async fn store(fake: &FakeKube) -> SecretStore {
+    let file = |name: &str| Path::new("/credentials").join(name);
+    let files = CredentialFiles {
+        root: file("ca.crt"),
+        issuer_chain: file("issuer.crt"),
+        issuer_key: file("issuer.key"),
+        token_key: file("jwt.key"),
+        key_set: file("jwks.json"),
+    };
+    SecretStore::new(fake.client().await, "system", &files)
+}
+
+fn material() -> Material {
+    Material {
+        root: Some(b"root".to_vec()),
+        issuer_chain: Some(b"chain".to_vec()),
+        issuer_key: Some(b"key".to_vec()),
+        token_key: Some(b"token".to_vec()),
+        key_set: Some(b"{}".to_vec()),
+    }
+}
+
+#[tokio::test]
+async fn material_comes_back_and_only_its_public_half_is_published() {
+    let empty = json!({"metadata": {"resourceVersion": "7"}, "data": null});
+    let fake = FakeKube::default().with(SECRET, empty.clone()).with(MAP, empty);
+    let store = store(&fake).await;
+    assert!(store.load().await.unwrap() == Material::default());
+    assert!(fake.writes().is_empty());
+    store.save(&material()).await.unwrap();
+    assert_eq!(fake.get(MAP)["data"], json!({"ca.crt": "root", "jwks.json": "{}"}));
+    assert_eq!(fake.get(SECRET)["metadata"]["resourceVersion"], "7");
+    assert!(store.load().await.unwrap() == material());
+    assert_eq!(fake.writes(), [SECRET, MAP]);
+}
+
+#[tokio::test]
+async fn a_config_map_that_differs_is_corrected() {
+    let fake = FakeKube::default()
+        .with(SECRET, json!({"data": {"ca.crt": STANDARD.encode("new")}}))
+        .with(MAP, json!({"data": {"ca.crt": "old", "other": "stays"}}));
+    store(&fake).await.load().await.unwrap();
+    assert_eq!(fake.get(MAP)["data"], json!({"ca.crt": "new", "other": "stays"}));
+}
+
+#[tokio::test]
+async fn a_missing_secret_is_told() {
+    let error = store(&FakeKube::default()).await.load().await.err().unwrap();
+    assert_eq!(error, "failed to get the secrets dapr-trust-bundle in namespace system: not found");
+}

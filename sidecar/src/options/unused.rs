@@ -1,0 +1,64 @@
+//! Flags that are read and change nothing: told by name instead of passed over in silence.
+//!
+//! *Job:* check the values of such flags as the original does, and say which were given. *Neighbours:* [`super`] asks here while
+//! it reads the command line; the sidecar logs what it gets. *Invariant:* a row leaves [`UNUSED`] in the same change that builds
+//! what the flag is for.
+
+use pillion_core::flags::Parsed;
+
+use super::OptionsError;
+
+const ACTORS: &str = "actors are not supported by this version yet";
+const BINDINGS: &str = "bindings are not supported by this version yet";
+const HOT_RELOAD: &str = "hot reload is not supported by this version yet";
+const KUBERNETES: &str = "it is for --mode=kubernetes only, which is not supported by this version yet";
+const MTLS: &str = "mutual TLS is not supported by this version yet";
+const NOTHING: &str = "it has no effect, as in Dapr";
+const SCHEDULER: &str = "jobs and reminders are not supported by this version yet";
+
+/// Flags without effect and why. Those of placement and scheduler addresses have a line of their own in the log.
+const UNUSED: [(&str, &str); 12] = [
+    ("app-binding-options-timeout", BINDINGS),
+    ("control-plane-address", KUBERNETES),
+    ("control-plane-namespace", MTLS),
+    ("control-plane-trust-domain", MTLS),
+    ("sentry-address", MTLS),
+    ("sentry-request-jwt-audiences", MTLS),
+    ("disable-builtin-k8s-secret-store", KUBERNETES),
+    ("scheduler-job-streams", SCHEDULER),
+    ("actors-disseminate-timeout", ACTORS),
+    ("hot-reload-reconcile-interval", HOT_RELOAD),
+    ("actors-service", NOTHING),
+    ("reminders-service", NOTHING),
+];
+
+/// Checks values that are not used yet, so that a command line does not get worse with a later version.
+///
+/// # Errors
+/// A value that no version can use.
+pub(super) fn check(flags: &Parsed) -> Result<(), OptionsError> {
+    let invalid = |text: &str| Err(OptionsError::Invalid(text.to_owned()));
+    if flags.uint("scheduler-job-streams") == 0 {
+        return invalid("invalid value for 'scheduler-job-streams': 0; expected 1 or more");
+    }
+    if flags.duration("actors-disseminate-timeout").is_zero() {
+        return invalid("invalid value for 'actors-disseminate-timeout': expected a duration above zero, such as 30s");
+    }
+    Ok(())
+}
+
+/// A sentence for each given flag that is deprecated or changes nothing; an empty value asks for nothing.
+pub(super) fn notices(flags: &Parsed) -> Vec<String> {
+    let asked = |name: &str| match name {
+        "sentry-request-jwt-audiences" => flags.list(name).iter().any(|audience| !audience.is_empty()),
+        "disable-builtin-k8s-secret-store" => flags.bool(name),
+        "scheduler-job-streams"
+        | "actors-disseminate-timeout"
+        | "hot-reload-reconcile-interval"
+        | "app-binding-options-timeout" => true,
+        text => !flags.text(text).is_empty(),
+    };
+    let unused = UNUSED.iter().filter(|(name, _)| flags.given(name) && asked(name));
+    let told = unused.map(|(name, why)| format!("the flag --{name} is not used: {why}"));
+    flags.warnings().iter().cloned().chain(told).collect()
+}
