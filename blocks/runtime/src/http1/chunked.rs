@@ -4,6 +4,7 @@ use bytes::{Buf as _, Bytes, BytesMut};
 
 /// Longest line with the size of a chunk, extensions included, and longest trailer line.
 const LINE_MAX: usize = 4096;
+const LINE_END: &[u8] = b"\r\n";
 /// All trailers together.
 const TRAILERS_MAX: usize = 64 * 1024;
 
@@ -50,10 +51,8 @@ impl Decoder {
                 }
                 State::Size | State::DataEnd | State::Trailer => {
                     let Some(line) = line_length(input)? else { return Ok(None) };
-                    let (text, end) = input.split_at(line);
-                    let terminator = if end.first() == Some(&b'\r') { 2 } else { 1 };
-                    self.state = self.after(text)?;
-                    input.advance(line + terminator);
+                    self.state = self.after(&input[..line])?;
+                    input.advance(line + LINE_END.len());
                 }
             }
         }
@@ -69,6 +68,7 @@ impl Decoder {
             State::DataEnd if line.is_empty() => Ok(State::Size),
             State::DataEnd => Err("a chunk is longer than its size"),
             State::Trailer if line.is_empty() => Ok(State::Done),
+            State::Trailer if !is_field(line) => Err("a trailer is no header field"),
             State::Trailer => {
                 self.trailer_bytes += line.len();
                 if self.trailer_bytes > TRAILERS_MAX { Err("the trailers are too long") } else { Ok(State::Trailer) }
@@ -78,11 +78,12 @@ impl Decoder {
     }
 }
 
-/// The length of the first line without its end.
+/// The length of the first line without its end. A line end of one byte is refused: others may read on past it.
 fn line_length(input: &[u8]) -> Result<Option<usize>, &'static str> {
-    match input.iter().take(LINE_MAX + 2).position(|byte| *byte == b'\n') {
-        Some(end) if end > 0 && input[end - 1] == b'\r' => Ok(Some(end - 1)),
-        Some(end) => Ok(Some(end)),
+    match input.iter().take(LINE_MAX + 2).position(|byte| matches!(byte, b'\r' | b'\n')) {
+        Some(end) if input[end..].starts_with(LINE_END) => Ok(Some(end)),
+        Some(end) if input[end..] == *b"\r" => Ok(None),
+        Some(_) => Err("a line of a chunked body does not end with CR LF"),
         None if input.len() > LINE_MAX => Err("a line of a chunked body is too long"),
         None => Ok(None),
     }
@@ -90,7 +91,8 @@ fn line_length(input: &[u8]) -> Result<Option<usize>, &'static str> {
 
 fn size(line: &[u8]) -> Result<u64, &'static str> {
     const BAD: &str = "the size of a chunk is no hexadecimal number";
-    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let digits = line.split(|byte| *byte == b';').next().unwrap_or_default();
+    let digits = digits.trim_ascii_end(); // blanks may stand before an extension, not before the number
     if digits.is_empty() || digits.len() > 15 {
         return Err(BAD);
     }
@@ -101,13 +103,20 @@ fn size(line: &[u8]) -> Result<u64, &'static str> {
     Ok(size)
 }
 
+fn is_field(line: &[u8]) -> bool {
+    let mut parts = line.splitn(2, |byte| *byte == b':');
+    let name = parts.next().unwrap_or_default();
+    let value = parts.next().map(http::HeaderValue::from_bytes);
+    http::HeaderName::from_bytes(name).is_ok() && matches!(value, Some(Ok(_)))
+}
+
 /// The line before a chunk of `length` bytes; after the chunk comes [`CHUNK_END`].
 pub(super) fn write_size(out: &mut Vec<u8>, length: usize) {
     out.extend_from_slice(format!("{length:x}\r\n").as_bytes());
 }
 
 /// What follows the data of a chunk.
-pub(super) const CHUNK_END: &[u8] = b"\r\n";
+pub(super) const CHUNK_END: &[u8] = LINE_END;
 /// The last chunk.
 pub(super) const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
@@ -136,13 +145,23 @@ mod tests {
         }
         let single: Vec<&[u8]> = body.chunks(1).collect();
         assert_eq!(decode(&single).unwrap(), whole);
-        assert_eq!(decode(&[b"5\nhello\n0\n\n"]).unwrap(), (b"hello".to_vec(), true, 0));
         assert_eq!(decode(&[b"5\r\nhel"]).unwrap(), (b"hel".to_vec(), false, 0));
     }
 
     #[test]
     fn what_is_no_chunk_is_refused() {
-        for bad in [&b"x\r\n"[..], b"\r\n", b"-1\r\n", b"ffffffffffffffff\r\n", b"2\r\nabc\r\n", b"1 2\r\n"] {
+        for bad in [
+            &b"x\r\n"[..],
+            b"5\nhello",
+            b" 5\r\nhello",
+            b"5;x=\ra\r\n",
+            b"0\r\nnone\r\n",
+            b"\r\n",
+            b"-1\r\n",
+            b"ffffffffffffffff\r\n",
+            b"2\r\nabc\r\n",
+            b"1 2\r\n",
+        ] {
             assert!(decode(&[bad]).is_err(), "{bad:?}");
         }
         assert!(decode(&[&[b'1'; LINE_MAX + 10]]).is_err());

@@ -169,9 +169,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Writes an answer; whether the connection can go on.
     async fn answer(&mut self, response: Response<Body>, is_head: bool, close: bool) -> io::Result<bool> {
-        // After one of these a client would wait for another answer, or speak another protocol.
-        let (response, close) =
-            if response.status().is_informational() { (no_interim_answer(), true) } else { (response, close) };
+        // After one of these a client would wait for another answer, or, after 101, speak another protocol.
+        let (response, close) = match response.status() {
+            StatusCode::SWITCHING_PROTOCOLS => (response, true),
+            status if status.is_informational() => (no_interim_answer(), true),
+            _ => (response, close),
+        };
         let (parts, body) = response.into_parts();
         let says_close = |value: &http::HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"close");
         let close = close || parts.headers.get(CONNECTION).is_some_and(says_close);

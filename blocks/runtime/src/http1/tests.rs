@@ -365,6 +365,15 @@ async fn an_interim_status_is_no_answer() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_change_of_protocol_is_passed_on_and_ends_the_connection() {
+    let switching = |_: Request<Body>| async { Response::builder().status(101).body(Body::empty()).unwrap() };
+    let (mut client, served) = serving(switching, &CancellationToken::new());
+    let answer = wire(&mut client, b"GET / HTTP/1.1\r\n\r\n").await;
+    assert_eq!(answer, "HTTP/1.1 101 Switching Protocols\r\nconnection: close\r\n\r\n");
+    assert!(matches!(served.await.unwrap(), Ok(End::Closed)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_last_byte_of_a_slow_body_is_waited_for() {
     let (mut client, served) = serving(echo, &CancellationToken::new());
     client.write_all(b"POST / HTTP/1.1\r\nContent-Length: 2\r\n\r\na").await.unwrap();
