@@ -319,7 +319,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 }
 
 fn has_no_body(status: StatusCode) -> bool {
-    matches!(status.as_u16(), 204 | 304)
+    matches!(status.as_u16(), 101 | 204 | 304)
 }
 
 /// What takes the place of an interim status (1xx), which cannot be the answer to a request. *Source:* hyper does the same.
