@@ -1,5 +1,7 @@
 //! Chunked bodies: decoding those of apps, framing our own. *Source:* RFC 9112 §7.1.
 
+use std::io::Write as _;
+
 use bytes::{Buf as _, Bytes, BytesMut};
 
 /// Longest line with the size of a chunk, extensions included, and longest trailer line.
@@ -112,7 +114,7 @@ fn is_field(line: &[u8]) -> bool {
 
 /// The line before a chunk of `length` bytes; after the chunk comes [`CHUNK_END`].
 pub(super) fn write_size(out: &mut Vec<u8>, length: usize) {
-    out.extend_from_slice(format!("{length:x}\r\n").as_bytes());
+    let _ = write!(out, "{length:x}\r\n"); // writing to a Vec cannot fail
 }
 
 /// What follows the data of a chunk.

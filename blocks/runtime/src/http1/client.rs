@@ -9,11 +9,10 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode};
 use http_body::Frame;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio_util::io::poll_write_buf;
+use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::chunked::Decoder;
 use super::head::{Framing, read_response, write_headers, write_length};
-use super::server::poll_read;
 use super::{COPIED_BODY_MAX, KEPT_BUFFER_MAX, READ_BYTES};
 use crate::body::BodyError;
 
@@ -86,14 +85,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     pub fn is_open(&mut self) -> bool {
         self.input.reserve(1);
         let mut context = Context::from_waker(std::task::Waker::noop());
-        poll_read(Pin::new(&mut self.stream), &mut context, &mut self.input).is_pending()
+        poll_read_buf(Pin::new(&mut self.stream), &mut context, &mut self.input).is_pending()
     }
 
     /// Sends a request with a whole body and waits for the head of the answer. That may come before the server has taken the
     /// whole request; the rest is sent while the answer is read, and a connection that ends before that is not used again.
     ///
-    /// `write_head` writes request line and headers without those that frame the body; `has_body` says whether a length is
-    /// told when the body is empty. Interim answers (1xx) are skipped.
+    /// `write_head` writes request line and headers without those that frame the body. Interim answers (1xx) are skipped.
     ///
     /// # Errors
     /// [`Failure`]; the connection is closed then.
@@ -118,8 +116,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         }
         self.written = 0;
         loop {
-            let answer = self.head(head_bytes_max).await?;
-            let (head, all, length) = answer;
+            let (head, all, length) = self.head(head_bytes_max).await?;
             if head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS {
                 self.input.advance(length);
                 continue;
@@ -175,7 +172,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             return Poll::Ready(Err(self.broken(io::ErrorKind::BrokenPipe.into())));
         }
         self.input.reserve(room);
-        poll_read(Pin::new(&mut self.stream), cx, &mut self.input)
+        poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input)
     }
 
     /// What ended the connection: what broke the sending came first.
@@ -228,7 +225,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 self.input.advance(length);
                 let mut body = Streaming { framing: Reading::new(framing), connection: Some(self), keep };
                 match body.take_whole()? {
-                    Some(bytes) => AnswerBody::Whole(bytes, body.into_idle()),
+                    Some(bytes) => AnswerBody::Whole(bytes, body.take_idle()),
                     None => AnswerBody::Streaming(body),
                 }
             }
@@ -297,10 +294,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Streaming<S> {
     pub fn take_idle(&mut self) -> Option<Connection<S>> {
         let connection = self.connection.take()?;
         (self.is_done() && self.keep && connection.is_sent() && connection.input.is_empty()).then_some(connection)
-    }
-
-    fn into_idle(mut self) -> Option<Connection<S>> {
-        self.take_idle()
     }
 
     /// A small chunked body that is here already.

@@ -1,26 +1,19 @@
 //! Heads: bytes to `http` types and back.
 
+use std::io::Write as _;
 use std::mem::MaybeUninit;
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri};
 
 use super::{COPIED_BODY_MAX, HEADERS_MAX};
+use crate::body::Body;
 
 /// Headers of an answer at most; apps may set many cookies.
 const MANY_HEADERS_MAX: usize = 2048;
 /// Room in a header map for those that are added on the way.
 const SPARE_HEADERS: usize = 8;
-
-/// The head of a request.
-pub(super) struct RequestHead {
-    pub(super) verb: Method,
-    pub(super) uri: Uri,
-    pub(super) headers: HeaderMap,
-    /// The client closes after the answer.
-    pub(super) close: bool,
-}
 
 /// What the first bytes of a request are.
 #[expect(clippy::large_enum_variant, reason = "lives for a moment on the stack; the large one is the usual one")]
@@ -31,8 +24,8 @@ pub(super) enum Parsed {
     Needs(usize),
     /// Not for this module.
     Other,
-    /// A whole request of `length` bytes.
-    Whole { head: RequestHead, body: Bytes, length: usize },
+    /// A whole request of `length` bytes. `close`: the client closes after the answer.
+    Whole { request: Request<Body>, close: bool, length: usize },
 }
 
 /// The head of an answer.
@@ -72,8 +65,8 @@ pub(super) fn read_request(bytes: &[u8], head_bytes_max: usize, body_bytes_max: 
         return Parsed::Needs(length);
     }
     let all = Bytes::copy_from_slice(&bytes[..length]);
-    match request_head(bytes, &all, &request, close) {
-        Some(head) => Parsed::Whole { head, body: all.slice(head_bytes..), length },
+    match whole(bytes, &all, &request, head_bytes) {
+        Some(request) => Parsed::Whole { request, close, length },
         None => Parsed::Other,
     }
 }
@@ -105,13 +98,12 @@ fn plain(request: &httparse::Request<'_, '_>, body_bytes_max: usize) -> Option<(
     Some((body_bytes.unwrap_or(0), close))
 }
 
-fn request_head(bytes: &[u8], all: &Bytes, request: &httparse::Request<'_, '_>, close: bool) -> Option<RequestHead> {
-    Some(RequestHead {
-        verb: Method::from_bytes(request.method?.as_bytes()).ok()?,
-        uri: Uri::from_maybe_shared(shared(bytes, all, request.path?.as_bytes())).ok()?,
-        headers: header_map(bytes, all, request.headers)?,
-        close,
-    })
+fn whole(bytes: &[u8], all: &Bytes, parsed: &httparse::Request<'_, '_>, head_bytes: usize) -> Option<Request<Body>> {
+    let mut request = Request::new(Body::full(all.slice(head_bytes..)));
+    *request.method_mut() = Method::from_bytes(parsed.method?.as_bytes()).ok()?;
+    *request.uri_mut() = Uri::from_maybe_shared(shared(bytes, all, parsed.path?.as_bytes())).ok()?;
+    *request.headers_mut() = header_map(bytes, all, parsed.headers)?;
+    Some(request)
 }
 
 /// Digits only, as RFC 9110 has it.
@@ -243,22 +235,5 @@ pub(super) fn write_headers(out: &mut Vec<u8>, headers: &HeaderMap) {
 
 /// Appends `Content-Length`.
 pub(super) fn write_length(out: &mut Vec<u8>, length: u64) {
-    out.extend_from_slice(b"content-length: ");
-    write_number(out, length);
-    out.extend_from_slice(b"\r\n");
-}
-
-/// Appends a decimal number.
-fn write_number(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [0; 20];
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b'0' + (number % 10) as u8; // one digit
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[at..]);
+    let _ = write!(out, "content-length: {length}\r\n"); // writing to a Vec cannot fail
 }

@@ -1,9 +1,9 @@
 //! The serving side of a connection.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -11,12 +11,13 @@ use http::header::{CONNECTION, DATE};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::Body as _;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf};
+use tokio_util::io::poll_read_buf;
 use tokio_util::sync::CancellationToken;
 
 use super::chunked::{CHUNK_END, LAST_CHUNK, write_size};
-use super::head::{Parsed, RequestHead, read_request, write_field, write_headers, write_length};
+use super::head::{Parsed, read_request, write_field, write_headers, write_length};
 use super::{COPIED_BODY_MAX, KEPT_BUFFER_MAX, READ_BYTES};
-use crate::body::{Body, BodyError};
+use crate::body::Body;
 
 /// Bytes of a request body; larger ones are streamed, which is hyper's part.
 pub const BODY_MAX: usize = 64 * 1024;
@@ -52,21 +53,16 @@ where
     let mut connection = Connection::new(stream);
     let mut cancelled = std::pin::pin!(cancel.cancelled());
     loop {
-        let (head, body) = match connection.next(head_bytes_max, cancelled.as_mut()).await? {
-            Next::Request(head, body) => (head, body),
+        let (request, close) = match connection.next(head_bytes_max, cancelled.as_mut()).await? {
+            Next::Request(request, close) => (request, close),
             Next::Closed => return Ok(End::Closed),
             Next::Other => return Ok(End::Other(connection.rewound())),
         };
-        let RequestHead { verb, uri, headers, close } = head;
-        let is_head = verb == http::Method::HEAD;
-        let mut request = Request::new(body);
-        *request.method_mut() = verb;
-        *request.uri_mut() = uri;
-        *request.headers_mut() = headers;
+        let is_head = request.method() == http::Method::HEAD;
         let response = {
             // Pinned where it is made: calls are large, and moving them costs.
-            let call = std::pin::pin!(handle(request));
-            connection.while_open(call).await
+            let mut call = std::pin::pin!(handle(request));
+            connection.while_open(|cx| call.as_mut().poll(cx)).await
         };
         let Some(response) = response else { return Ok(End::Closed) };
         let close = close || cancel.is_cancelled();
@@ -79,7 +75,8 @@ where
 
 #[expect(clippy::large_enum_variant, reason = "lives for a moment on the stack; the large one is the usual one")]
 enum Next {
-    Request(RequestHead, Body),
+    /// A request, and whether the client closes after its answer.
+    Request(Request<Body>, bool),
     Closed,
     Other,
 }
@@ -104,9 +101,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         loop {
             if !self.input.is_empty() && self.input.len() >= needed {
                 match read_request(&self.input, head_bytes_max, BODY_MAX) {
-                    Parsed::Whole { head, body, length } => {
+                    Parsed::Whole { request, close, length } => {
                         self.input.advance(length);
-                        return Ok(Next::Request(head, Body::full(body)));
+                        return Ok(Next::Request(request, close));
                     }
                     Parsed::Other => return Ok(Next::Other),
                     Parsed::Partial => needed = self.input.len() + 1,
@@ -143,11 +140,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         self.input.reserve(READ_BYTES.max(needed.saturating_sub(self.input.len())));
     }
 
-    /// Runs a call; `None` when the client goes away meanwhile.
-    async fn while_open(&mut self, mut call: Pin<&mut impl Future<Output = Response<Body>>>) -> Option<Response<Body>> {
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(response) = call.as_mut().poll(cx) {
-                return Poll::Ready(Some(response));
+    /// Waits for what `poll` gives; `None` when the client goes away meanwhile.
+    async fn while_open<T>(&mut self, mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Option<T> {
+        poll_fn(|cx| {
+            if let Poll::Ready(ready) = poll(cx) {
+                return Poll::Ready(Some(ready));
             }
             if self.is_gone(cx) { Poll::Ready(None) } else { Poll::Pending }
         })
@@ -158,7 +155,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
         while self.input.len() < READ_BYTES {
             self.make_room(0);
-            match poll_read(Pin::new(&mut self.stream), cx, &mut self.input) {
+            match poll_read_buf(Pin::new(&mut self.stream), cx, &mut self.input) {
                 Poll::Ready(Ok(0) | Err(_)) => return true,
                 Poll::Ready(Ok(_)) => {}
                 Poll::Pending => return false,
@@ -255,20 +252,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut sent = 0;
         loop {
             // The head waits for data that is here already.
-            let ready = std::future::poll_fn(|cx| {
-                Poll::Ready(match Pin::new(&mut body).poll_frame(cx) {
-                    Poll::Ready(frame) => Some(frame),
-                    Poll::Pending => None,
-                })
-            })
-            .await;
-            let frame = match ready {
-                Some(frame) => frame,
-                None => {
+            let frame = match poll_fn(|cx| Poll::Ready(Pin::new(&mut body).poll_frame(cx))).await {
+                Poll::Ready(frame) => frame,
+                Poll::Pending => {
                     if !self.output.is_empty() {
                         self.flush().await?;
                     }
-                    match self.frame_while_open(&mut body).await {
+                    match self.while_open(|cx| Pin::new(&mut body).poll_frame(cx)).await {
                         Some(frame) => frame,
                         None => return Ok(false),
                     }
@@ -276,7 +266,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             };
             let Some(frame) = frame else { break };
             // Closing without the end of the body tells the client that it is not whole.
-            let frame = frame.map_err(|error: BodyError| io::Error::other(error))?;
+            let frame = frame.map_err(io::Error::other)?;
             let Ok(data) = frame.into_data() else { continue };
             if data.is_empty() {
                 continue;
@@ -300,19 +290,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Ok(true)
     }
 
-    async fn frame_while_open(
-        &mut self,
-        body: &mut Body,
-    ) -> Option<Option<Result<http_body::Frame<Bytes>, BodyError>>> {
-        std::future::poll_fn(|cx| {
-            if let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) {
-                return Poll::Ready(Some(frame));
-            }
-            if self.is_gone(cx) { Poll::Ready(None) } else { Poll::Pending }
-        })
-        .await
-    }
-
     fn rewound(self) -> Rewound<S> {
         Rewound { first: self.input.freeze(), stream: self.stream }
     }
@@ -327,15 +304,6 @@ fn no_interim_answer() -> Response<Body> {
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
     response
-}
-
-/// Reads what is there into the room a buffer has.
-pub(super) fn poll_read<S: AsyncRead>(
-    stream: Pin<&mut S>,
-    cx: &mut Context<'_>,
-    input: &mut BytesMut,
-) -> Poll<io::Result<usize>> {
-    tokio_util::io::poll_read_buf(stream, cx, input)
 }
 
 /// The `Date` line, made anew each second.
@@ -362,13 +330,6 @@ impl DateCache {
 pub struct Rewound<S> {
     first: Bytes,
     stream: S,
-}
-
-impl<S> Rewound<S> {
-    /// Whether it begins with the preface of HTTP/2.
-    pub fn begins_as_http2(&self) -> bool {
-        self.first.starts_with(b"PRI")
-    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
@@ -405,7 +366,6 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(Pin::new(&mut self.stream).poll_shutdown(cx))?;
-        Poll::Ready(Ok(()))
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
