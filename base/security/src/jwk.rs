@@ -20,23 +20,68 @@ pub struct Jwk {
     pub algorithm: Option<String>,
     /// `use`.
     pub usage: Option<String>,
-    material: Material,
+    material: PublicKey,
 }
 
+/// The numbers of a public key.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Material {
+pub enum PublicKey {
+    /// Both without zeros before them.
     Rsa {
+        /// `n`.
         modulus: Vec<u8>,
+        /// `e`.
         exponent: Vec<u8>,
     },
+    /// A point of a curve; zeros before its numbers may be missing.
     Ec {
+        /// `P-256` or `P-384`.
         curve: String,
+        /// `x`.
         x: Vec<u8>,
+        /// `y`.
         y: Vec<u8>,
     },
+    /// 32 bytes.
     Ed25519(Vec<u8>),
     /// A kind that signs nothing we check.
     Other,
+}
+
+impl PublicKey {
+    /// Whether `signature` is this key's over `message`, made with `algorithm` (RFC 7518). An algorithm of another kind of
+    /// key is never accepted.
+    #[must_use]
+    pub fn verify(&self, algorithm: &str, message: &[u8], signature: &[u8]) -> bool {
+        match self {
+            Self::Rsa { modulus, exponent } => {
+                let parameters = match algorithm {
+                    "RS256" => &signature::RSA_PKCS1_2048_8192_SHA256,
+                    "RS384" => &signature::RSA_PKCS1_2048_8192_SHA384,
+                    "RS512" => &signature::RSA_PKCS1_2048_8192_SHA512,
+                    "PS256" => &signature::RSA_PSS_2048_8192_SHA256,
+                    "PS384" => &signature::RSA_PSS_2048_8192_SHA384,
+                    "PS512" => &signature::RSA_PSS_2048_8192_SHA512,
+                    _ => return false,
+                };
+                RsaPublicKeyComponents { n: modulus, e: exponent }.verify(parameters, message, signature).is_ok()
+            }
+            Self::Ec { curve, x, y } => {
+                let (parameters, size) = match (algorithm, curve.as_str()) {
+                    ("ES256", "P-256") => (&signature::ECDSA_P256_SHA256_FIXED, 32),
+                    ("ES384", "P-384") => (&signature::ECDSA_P384_SHA384_FIXED, 48),
+                    _ => return false,
+                };
+                let point = [&[4], &padded(x, size)[..], &padded(y, size)[..]].concat();
+                UnparsedPublicKey::new(parameters, point).verify(message, signature).is_ok()
+            }
+            Self::Ed25519(x) => {
+                algorithm == "EdDSA"
+                    && UnparsedPublicKey::new(&signature::ED25519, x).verify(message, signature).is_ok()
+            }
+            Self::Other => false,
+        }
+    }
 }
 
 /// A set of public keys (JWKS).
@@ -52,7 +97,7 @@ impl Jwk {
     pub fn of(key: &PrivateKey) -> Self {
         let bytes = key.public_bytes();
         let material = match key.kind() {
-            KeyKind::Ed25519 => Material::Ed25519(bytes.to_vec()),
+            KeyKind::Ed25519 => PublicKey::Ed25519(bytes.to_vec()),
             KeyKind::P256 => point("P-256", bytes),
             KeyKind::P384 => point("P-384", bytes),
             KeyKind::Rsa => rsa_numbers(bytes),
@@ -71,16 +116,16 @@ impl Jwk {
     fn members(&self) -> BTreeMap<&'static str, String> {
         let encode = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
         match &self.material {
-            Material::Rsa { modulus, exponent } => {
+            PublicKey::Rsa { modulus, exponent } => {
                 BTreeMap::from([("e", encode(exponent)), ("kty", "RSA".to_owned()), ("n", encode(modulus))])
             }
-            Material::Ec { curve, x, y } => {
+            PublicKey::Ec { curve, x, y } => {
                 BTreeMap::from([("crv", curve.clone()), ("kty", "EC".to_owned()), ("x", encode(x)), ("y", encode(y))])
             }
-            Material::Ed25519(x) => {
+            PublicKey::Ed25519(x) => {
                 BTreeMap::from([("crv", "Ed25519".to_owned()), ("kty", "OKP".to_owned()), ("x", encode(x))])
             }
-            Material::Other => BTreeMap::new(),
+            PublicKey::Other => BTreeMap::new(),
         }
     }
 
@@ -99,7 +144,7 @@ impl Jwk {
     /// Whether both are the same key, whatever they are called.
     #[must_use]
     pub fn is_same_key(&self, other: &Self) -> bool {
-        self.material != Material::Other && self.material == other.material
+        self.material != PublicKey::Other && self.material == other.material
     }
 
     /// Whether the key may check signatures.
@@ -110,37 +155,9 @@ impl Jwk {
 
     /// Whether `signature` is this key's over `message`, made with `algorithm`.
     pub(crate) fn verify(&self, algorithm: &str, message: &[u8], signature: &[u8]) -> bool {
-        if !self.is_for_signatures() || self.algorithm.as_deref().is_some_and(|own| own != algorithm) {
-            return false;
-        }
-        match &self.material {
-            Material::Rsa { modulus, exponent } => {
-                let parameters = match algorithm {
-                    "RS256" => &signature::RSA_PKCS1_2048_8192_SHA256,
-                    "RS384" => &signature::RSA_PKCS1_2048_8192_SHA384,
-                    "RS512" => &signature::RSA_PKCS1_2048_8192_SHA512,
-                    "PS256" => &signature::RSA_PSS_2048_8192_SHA256,
-                    "PS384" => &signature::RSA_PSS_2048_8192_SHA384,
-                    "PS512" => &signature::RSA_PSS_2048_8192_SHA512,
-                    _ => return false,
-                };
-                RsaPublicKeyComponents { n: modulus, e: exponent }.verify(parameters, message, signature).is_ok()
-            }
-            Material::Ec { curve, x, y } => {
-                let (parameters, size) = match (algorithm, curve.as_str()) {
-                    ("ES256", "P-256") => (&signature::ECDSA_P256_SHA256_FIXED, 32),
-                    ("ES384", "P-384") => (&signature::ECDSA_P384_SHA384_FIXED, 48),
-                    _ => return false,
-                };
-                let point = [&[4], &padded(x, size)[..], &padded(y, size)[..]].concat();
-                UnparsedPublicKey::new(parameters, point).verify(message, signature).is_ok()
-            }
-            Material::Ed25519(x) => {
-                algorithm == "EdDSA"
-                    && UnparsedPublicKey::new(&signature::ED25519, x).verify(message, signature).is_ok()
-            }
-            Material::Other => false,
-        }
+        self.is_for_signatures()
+            && self.algorithm.as_deref().is_none_or(|own| own == algorithm)
+            && self.material.verify(algorithm, message, signature)
     }
 
     fn from_json(json: &Json) -> Result<Self, Error> {
@@ -154,12 +171,12 @@ impl Jwk {
         };
         let kind = text("kty").ok_or_else(|| Error::Token("a key of the JWKS has no \"kty\"".to_owned()))?;
         let material = match (kind, text("crv").unwrap_or_default()) {
-            ("RSA", _) => Material::Rsa { modulus: unpadded(bytes("n")?), exponent: unpadded(bytes("e")?) },
+            ("RSA", _) => PublicKey::Rsa { modulus: unpadded(bytes("n")?), exponent: unpadded(bytes("e")?) },
             ("EC", curve @ ("P-256" | "P-384")) => {
-                Material::Ec { curve: curve.to_owned(), x: bytes("x")?, y: bytes("y")? }
+                PublicKey::Ec { curve: curve.to_owned(), x: bytes("x")?, y: bytes("y")? }
             }
-            ("OKP", "Ed25519") => Material::Ed25519(bytes("x")?),
-            _ => Material::Other,
+            ("OKP", "Ed25519") => PublicKey::Ed25519(bytes("x")?),
+            _ => PublicKey::Other,
         };
         let owned = |name: &str| text(name).map(str::to_owned);
         Ok(Self { key_id: owned("kid"), algorithm: owned("alg"), usage: owned("use"), material })
@@ -190,16 +207,16 @@ impl JwkSet {
 }
 
 /// The two numbers of an uncompressed point.
-fn point(curve: &str, bytes: &[u8]) -> Material {
+fn point(curve: &str, bytes: &[u8]) -> PublicKey {
     let numbers = bytes.get(1..).unwrap_or_default();
     let (x, y) = numbers.split_at(numbers.len() / 2);
-    Material::Ec { curve: curve.to_owned(), x: x.to_vec(), y: y.to_vec() }
+    PublicKey::Ec { curve: curve.to_owned(), x: x.to_vec(), y: y.to_vec() }
 }
 
 /// The two numbers of a PKCS#1 public key.
-fn rsa_numbers(bytes: &[u8]) -> Material {
+fn rsa_numbers(bytes: &[u8]) -> PublicKey {
     let parsed = ring::signature::RsaPublicKeyComponents::<Vec<u8>>::from(&PublicRsa(bytes));
-    Material::Rsa { modulus: parsed.n, exponent: parsed.e }
+    PublicKey::Rsa { modulus: parsed.n, exponent: parsed.e }
 }
 
 /// PKCS#1: a SEQUENCE of two INTEGERs.

@@ -5,8 +5,8 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{URL_SAFE, URL_SAFE_NO_PAD};
+use pillion_security::jwk::PublicKey;
 use ring::hmac;
-use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
 use serde::Deserialize;
 
 /// Keys by their id.
@@ -23,14 +23,7 @@ struct Key {
 }
 
 enum Material {
-    Rsa {
-        n: Vec<u8>,
-        e: Vec<u8>,
-    },
-    /// Uncompressed point.
-    P256(Vec<u8>),
-    P384(Vec<u8>),
-    Ed25519(Vec<u8>),
+    Public(PublicKey),
     Secret(Vec<u8>),
 }
 
@@ -138,30 +131,7 @@ impl Key {
             return false;
         }
         match &self.material {
-            Material::Rsa { n, e } => {
-                let parameters = match algorithm {
-                    "RS256" => &signature::RSA_PKCS1_2048_8192_SHA256,
-                    "RS384" => &signature::RSA_PKCS1_2048_8192_SHA384,
-                    "RS512" => &signature::RSA_PKCS1_2048_8192_SHA512,
-                    "PS256" => &signature::RSA_PSS_2048_8192_SHA256,
-                    "PS384" => &signature::RSA_PSS_2048_8192_SHA384,
-                    "PS512" => &signature::RSA_PSS_2048_8192_SHA512,
-                    _ => return false,
-                };
-                RsaPublicKeyComponents { n, e }.verify(parameters, message, signed).is_ok()
-            }
-            Material::P256(point) => {
-                let key = UnparsedPublicKey::new(&signature::ECDSA_P256_SHA256_FIXED, point);
-                algorithm == "ES256" && key.verify(message, signed).is_ok()
-            }
-            Material::P384(point) => {
-                let key = UnparsedPublicKey::new(&signature::ECDSA_P384_SHA384_FIXED, point);
-                algorithm == "ES384" && key.verify(message, signed).is_ok()
-            }
-            Material::Ed25519(key) => {
-                let key = UnparsedPublicKey::new(&signature::ED25519, key);
-                algorithm == "EdDSA" && key.verify(message, signed).is_ok()
-            }
+            Material::Public(key) => key.verify(algorithm, message, signed),
             Material::Secret(secret) => {
                 let algorithm = match algorithm {
                     "HS256" => hmac::HMAC_SHA256,
@@ -182,23 +152,20 @@ fn material(jwk: &Jwk) -> Option<Material> {
     };
     // ring wants numbers without zeros before them.
     let number = |text: &str| bytes(text).map(|all| all.into_iter().skip_while(|byte| *byte == 0).collect::<Vec<u8>>());
-    let point = |length: usize| {
-        let mut point = vec![4u8];
-        for coordinate in [&jwk.x, &jwk.y] {
-            let coordinate = number(coordinate)?;
-            point.resize(point.len() + length.checked_sub(coordinate.len())?, 0);
-            point.extend(coordinate);
-        }
-        Some(point)
+    let coordinate = |text: &str, length: usize| number(text).filter(|number| number.len() <= length);
+    let point = |curve: &str, length: usize| {
+        let (x, y) = (coordinate(&jwk.x, length)?, coordinate(&jwk.y, length)?);
+        Some(PublicKey::Ec { curve: curve.to_owned(), x, y })
     };
-    match (jwk.kty.as_str(), jwk.crv.as_str()) {
-        ("RSA", _) => Some(Material::Rsa { n: number(&jwk.n)?, e: number(&jwk.e)? }),
-        ("EC", "P-256") => point(32).map(Material::P256),
-        ("EC", "P-384") => point(48).map(Material::P384),
-        ("OKP", "Ed25519") => bytes(&jwk.x).filter(|key| key.len() == 32).map(Material::Ed25519),
-        ("oct", _) => bytes(&jwk.k).map(Material::Secret),
-        _ => None,
-    }
+    let public = match (jwk.kty.as_str(), jwk.crv.as_str()) {
+        ("RSA", _) => PublicKey::Rsa { modulus: number(&jwk.n)?, exponent: number(&jwk.e)? },
+        ("EC", "P-256") => point("P-256", 32)?,
+        ("EC", "P-384") => point("P-384", 48)?,
+        ("OKP", "Ed25519") => PublicKey::Ed25519(bytes(&jwk.x).filter(|key| key.len() == 32)?),
+        ("oct", _) => return bytes(&jwk.k).map(Material::Secret),
+        _ => return None,
+    };
+    Some(Material::Public(public))
 }
 
 #[cfg(test)]

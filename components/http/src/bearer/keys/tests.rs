@@ -3,6 +3,8 @@
 use ring::rand::SystemRandom;
 use ring::signature::{EcdsaKeyPair, Ed25519KeyPair, KeyPair as _};
 
+use ring::signature;
+
 use super::*;
 
 const RSA_MODULUS: &str = "m2pgn3N6XD6ZGA0l8QCTqLR4j8ZLASXPpHNRn-CEzmjMmnJFjHsUTu3bSPYljRS1YF_AqbIDKStJedlhLua873k1GKuYMXhcXmlY\
