@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use pillion_core::board::Part;
+
 /// What metadata says of the placement service while there is no connection to it. *Source:* wire text of the original.
 pub(crate) const PLACEMENT_DISCONNECTED: &str = "placement: disconnected";
 
@@ -92,8 +94,14 @@ pub struct RuntimeMetadata {
     pub app_connection: Option<AppConnection>,
     /// Names of Resiliency resources.
     pub resiliencies: Vec<String>,
+    /// Names of MCPServer resources.
+    pub mcp_servers: Vec<String>,
+    /// Names of WorkflowAccessPolicy resources.
+    pub workflow_access_policies: Vec<String>,
     /// State of circuit breakers; ours, under `extended`-like key `circuitBreakers`.
     pub breakers: Vec<BreakerInfo>,
+    /// What waits or is unhealthy; ours, under the key `pillionDoctor`.
+    pub parts: Vec<Part>,
 }
 
 /// The sidecar, as its fronts see it.

@@ -11,6 +11,7 @@ use pillion_core::flags::{Flag, FlagError, FlagSet, Kind, Parsed, nearest};
 
 use crate::console;
 use crate::context::Context;
+use crate::local_sentry::StartSentry;
 
 /// Exit code of a command line that cannot be read. *Source:* `os.Exit(-1)`.
 const UNREADABLE: u8 = 255;
@@ -40,6 +41,8 @@ pub(crate) struct Program {
     pub(crate) environment: BTreeMap<String, String>,
     /// See [`Context::component_types`].
     pub(crate) component_types: fn() -> Vec<String>,
+    /// Starts the sentry of this machine.
+    pub(crate) sentry: StartSentry,
 }
 
 /// Flags whose default may come from `DAPR_<NAME>`. *Source:* the flags the original binds to its environment.

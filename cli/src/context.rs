@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::client::Call;
 use crate::command::Program;
 use crate::console::Console;
+use crate::local_sentry::StartSentry;
 use crate::process::Spec;
 use crate::runtime_dir::RuntimeDir;
 
@@ -19,6 +20,8 @@ pub(crate) struct Context {
     pub(crate) program: String,
     /// The component types the sidecar carries; empty = not known.
     pub(crate) component_types: fn() -> Vec<String>,
+    /// Starts the sentry of this machine.
+    pub(crate) sentry: StartSentry,
     environment: BTreeMap<String, String>,
 }
 
@@ -30,6 +33,7 @@ impl Context {
             runtime: RuntimeDir::find(runtime_path, &|name| environment.get(name).cloned()),
             program: program.name.clone(),
             component_types: program.component_types,
+            sentry: program.sentry,
             environment,
         }
     }

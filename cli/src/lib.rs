@@ -10,11 +10,13 @@ mod command;
 mod completion;
 mod console;
 mod context;
+mod doctor;
 mod forward;
 mod init;
 mod instances;
 mod invoke;
 mod list;
+mod local_sentry;
 mod ports;
 mod process;
 mod publish;
@@ -28,9 +30,10 @@ mod version;
 use std::process::ExitCode;
 
 use command::{Command, Program};
+pub use local_sentry::{RunningSentry, StartSentry};
 
 /// In the order of the help.
-const COMMANDS: [Command; 11] = [
+const COMMANDS: [Command; 12] = [
     init::INIT,
     run::COMMAND,
     list::COMMAND,
@@ -38,14 +41,24 @@ const COMMANDS: [Command; 11] = [
     invoke::COMMAND,
     publish::COMMAND,
     validate::COMMAND,
+    doctor::COMMAND,
     init::UNINSTALL,
     version::VERSION,
     version::BUILD_INFO,
     completion::COMMAND,
 ];
 
-/// Runs a command. `name` is what it was called by, `arguments` what followed; `component_types` are those the sidecar carries.
-pub fn main(name: &str, arguments: Vec<String>, component_types: fn() -> Vec<String>) -> ExitCode {
+/// What only the whole program has.
+#[derive(Clone, Copy, Debug)]
+pub struct Parts {
+    /// The component types the sidecar carries.
+    pub component_types: fn() -> Vec<String>,
+    /// Starts the sentry of this machine.
+    pub sentry: StartSentry,
+}
+
+/// Runs a command. `name` is what it was called by, `arguments` what followed.
+pub fn main(name: &str, arguments: Vec<String>, parts: Parts) -> ExitCode {
     match arguments.first().map(String::as_str) {
         Some(process::child::ROLE) => return process::child::run(&arguments[1..]),
         Some(process::guard::ROLE) => return process::guard::run(),
@@ -54,6 +67,11 @@ pub fn main(name: &str, arguments: Vec<String>, component_types: fn() -> Vec<Str
     // A variable that is not text cannot be one of ours.
     let environment =
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
-    let program = Program { name: name.to_owned(), environment: environment.collect(), component_types };
+    let program = Program {
+        name: name.to_owned(),
+        environment: environment.collect(),
+        component_types: parts.component_types,
+        sentry: parts.sentry,
+    };
     ExitCode::from(command::dispatch(&program, &COMMANDS, arguments))
 }

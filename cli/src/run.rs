@@ -20,7 +20,7 @@ use crate::command::{Command, Outcome, block_on_local};
 use crate::context::Context;
 
 /// Flags that have a meaning beside `--run-file`.
-const WITH_RUN_FILE: [&str; 4] = ["run-file", "runtime-path", "log-as-json", "kubernetes"];
+const WITH_RUN_FILE: [&str; 5] = ["run-file", "runtime-path", "log-as-json", "kubernetes", "mtls"];
 
 pub(crate) const COMMAND: Command = Command {
     name: "run",
@@ -53,10 +53,10 @@ fn run(context: &Context, parsed: &Parsed) -> Outcome {
                     .join(", ")
             ));
         }
-        return block_on_local(multi::run(context, parsed.text("run-file")));
+        return block_on_local(multi::run(context, parsed.text("run-file"), parsed.bool("mtls")));
     }
     let settings = app_settings::from_flags(context, parsed)?;
-    block_on_local(single::run(context, settings))
+    block_on_local(single::run(context, settings, parsed.bool("mtls")))
 }
 
 /// Refuses a command that cannot be found, before anything is started.

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 use crate::client::{Endpoint, socket_path};
+use crate::local_sentry::RunningSentry;
 use crate::ports::{Ports, Wanted};
 
 /// Settings of an application and its sidecar; `None` and empty = the sidecar's default.
@@ -19,8 +20,10 @@ pub(crate) struct Settings {
     pub(crate) resources: Vec<PathBuf>,
     pub(crate) placement: Option<String>,
     pub(crate) scheduler: Option<String>,
-    /// Address of sentry, when the Configuration asks for mTLS.
+    /// Address of sentry, when the Configuration or the user asks for mTLS.
     pub(crate) sentry: Option<String>,
+    /// Trust anchors of the sentry in this process, which is that of the default control plane.
+    pub(crate) trust_anchors: Option<PathBuf>,
     pub(crate) app_max_concurrency: Option<i64>,
     pub(crate) health: HealthCheck,
     /// Kubernetes quantities.
@@ -54,6 +57,14 @@ pub(crate) struct HealthCheck {
 }
 
 impl Settings {
+    /// Mutual TLS with identities of the sentry in this process, if there is one.
+    pub(crate) fn secure(&mut self, sentry: Option<&RunningSentry>) {
+        if let Some(sentry) = sentry {
+            self.sentry = Some(sentry.address.to_string());
+            self.trust_anchors = Some(sentry.roots.clone());
+        }
+    }
+
     /// Where the sidecar's HTTP API will listen.
     pub(crate) fn http_endpoint(&self, ports: &Ports) -> Endpoint {
         match &self.unix_domain_socket {
@@ -87,6 +98,11 @@ impl Settings {
         if let Some(sentry) = &self.sentry {
             arguments.flag("--enable-mtls");
             arguments.add("--sentry-address", sentry);
+        }
+        if self.trust_anchors.is_some() {
+            // Variables of the environment must not send it elsewhere.
+            arguments.add("--control-plane-trust-domain", "localhost");
+            arguments.add("--control-plane-namespace", "default");
         }
         arguments.add_if("--max-body-size", self.max_body_size.as_ref());
         arguments.add_if("--read-buffer-size", self.read_buffer_size.as_ref());
@@ -170,6 +186,10 @@ impl Settings {
         }
         if let Some(address) = self.host_ip {
             variables.push(("DAPR_HOST_IP".to_owned(), address.into()));
+        }
+        if let Some(roots) = &self.trust_anchors {
+            variables.push(("DAPR_TRUST_ANCHORS_FILE".to_owned(), roots.clone().into()));
+            variables.push(("DAPR_TRUST_ANCHORS".to_owned(), OsString::new())); // one or the other
         }
         variables
     }
@@ -257,5 +277,27 @@ mod tests {
         assert_eq!(settings.http_endpoint(&ports()), Endpoint::Socket("/s/dapr-cart-http.socket".into()));
         let protocol = settings.app_variables(&ports()).into_iter().find(|(name, _)| name == "APP_PROTOCOL");
         assert_eq!(protocol.unwrap().1, "grpcs");
+    }
+
+    #[test]
+    fn a_sentry_of_this_process_is_passed_with_its_roots() {
+        let mut settings = Settings { app_id: "cart".into(), ..Settings::default() };
+        settings.secure(None);
+        assert_eq!(settings.sidecar_variables(), []);
+        let sentry = RunningSentry {
+            address: ([127, 0, 0, 1], 4711).into(),
+            roots: "/data/sentry/ca.crt".into(),
+            running: Box::new(()),
+        };
+        settings.secure(Some(&sentry));
+        let line: Vec<String> =
+            settings.sidecar_arguments(&ports()).iter().map(|part| part.to_string_lossy().into_owned()).collect();
+        assert!(line.join(" ").ends_with(
+            "--enable-mtls --sentry-address 127.0.0.1:4711 --control-plane-trust-domain localhost \
+             --control-plane-namespace default"
+        ));
+        let variables = settings.sidecar_variables();
+        assert_eq!(variables[0], ("DAPR_TRUST_ANCHORS_FILE".to_owned(), "/data/sentry/ca.crt".into()));
+        assert_eq!(variables[1], ("DAPR_TRUST_ANCHORS".to_owned(), OsString::new()));
     }
 }

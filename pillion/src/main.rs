@@ -2,10 +2,15 @@
 
 mod resident;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
 
 use mimalloc::MiMalloc;
+use pillion_cli::{Parts, RunningSentry};
+use pillion_core::DAPR_VERSION;
+use pillion_core::log::{Level, LogOptions, Logger};
+use pillion_sentry::local::Local;
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -23,7 +28,7 @@ fn main() -> ExitCode {
         return role(&arguments);
     }
     let program = if name == "dapr" { "dapr" } else { "pillion" };
-    pillion_cli::main(program, arguments, component_types)
+    pillion_cli::main(program, arguments, Parts { component_types, sentry })
 }
 
 /// The part of the system a name stands for; `None` = the command line.
@@ -38,6 +43,22 @@ fn role(name: &str) -> Option<fn(&[String]) -> ExitCode> {
 fn sidecar(arguments: &[String]) -> ExitCode {
     resident::give_back_later();
     pillion_sidecar::daprd::main(arguments, &pillion_catalog::registry())
+}
+
+/// The sentry of this machine, in the process of the command line. What needs attention is told on standard error.
+fn sentry(directory: PathBuf) -> Pin<Box<dyn Future<Output = Result<RunningSentry, String>>>> {
+    Box::pin(async move {
+        let options = LogOptions {
+            level: Level::Warning,
+            as_json: false,
+            app_id: String::new(),
+            instance: String::new(),
+            version: DAPR_VERSION.to_owned(),
+        };
+        let log = Logger::new(options, Box::new(std::io::stderr())).scope("dapr.sentry");
+        let local = Local::start(&directory, log).await.map_err(|error| error.to_string())?;
+        Ok(RunningSentry { address: local.address(), roots: local.roots().to_owned(), running: Box::new(local) })
+    })
 }
 
 /// For the commands that look at component files.

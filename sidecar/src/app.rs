@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use pillion_building_blocks::pubsub::{Subscriptions, app_sink, ask_app};
 use pillion_contract::HttpPipeline;
+use pillion_core::board::Board;
 use pillion_core::log::Logger;
 use pillion_runtime::app_channel::{
     AppChannel, AppHealth, GrpcChannel, HealthOptions, HttpChannel, HttpChannelOptions, Protocol,
@@ -17,6 +18,7 @@ use pillion_telemetry::trace::Tracer;
 use tokio::net::TcpStream;
 use tokio_util::sync::CancellationToken;
 
+use crate::components::ComponentHost;
 use crate::environment::Environment;
 use crate::health::Readiness;
 use crate::options::{AppProtocol, Options};
@@ -77,13 +79,12 @@ pub(crate) struct AppLife {
     pub(crate) health: AppHealth,
     pub(crate) probes: Option<HealthOptions>,
     pub(crate) ask_config: bool,
-    pub(crate) ask_subscriptions: bool,
-    pub(crate) has_pubsub: bool,
+    pub(crate) questions: Arc<AppQuestions>,
     pub(crate) subscriptions: Arc<Subscriptions>,
-    pub(crate) policies: Arc<Policies>,
     /// Time messages under way get when the app becomes unhealthy.
     pub(crate) drain: Duration,
     pub(crate) tracer: Tracer,
+    pub(crate) board: Board,
     pub(crate) log: Logger,
     /// The end of the sidecar has begun: nothing is started any more.
     pub(crate) closing: CancellationToken,
@@ -104,25 +105,48 @@ impl AppLife {
         let health = self.health.clone();
         let first_probe = async {
             health.first_probe().await;
+            self.board_health(); // with what the probe saw
             found();
         };
         let mut changes = self.health.subscribe();
+        let probes_interval = probes.interval;
         let checks =
             self.health.clone().run(self.channel.clone(), probes, self.log.scope("dapr.apphealth"), closing.clone());
         let follow = async {
             let mut first = true;
             loop {
+                self.board_health();
                 if *changes.borrow_and_update() {
                     self.become_healthy(std::mem::take(&mut first)).await;
                 } else {
                     self.subscriptions.stop(self.drain).await;
                 }
-                if changes.changed().await.is_err() {
-                    return;
+                let interval = probes_interval.max(Duration::from_secs(1));
+                loop {
+                    tokio::select! {
+                        changed = changes.changed() => match changed {
+                            Ok(()) => break,
+                            Err(_) => return,
+                        },
+                        // What the latest probe saw.
+                        () = tokio::time::sleep(interval), if !self.health.is_healthy() => self.board_health(),
+                    }
                 }
             }
         };
         closing.run_until_cancelled(Box::pin(async { tokio::join!(checks, follow, first_probe) })).await;
+    }
+
+    /// Tells whether the health checks let calls through.
+    fn board_health(&self) {
+        if self.health.is_healthy() {
+            return self.board.clear("app", &self.app_id);
+        }
+        let problem = self.health.problem();
+        let path = self.probes.as_ref().map(|probes| probes.path.as_str()).unwrap_or_default();
+        let reason = "its health check fails, so that it gets no calls, messages and events";
+        let advice = format!("look at the app's log, and at what it answers to its health check {path}");
+        self.board.unhealthy("app", self.app_id.clone(), reason, problem, advice);
     }
 
     /// Waits until the app's port accepts connections.
@@ -131,12 +155,21 @@ impl AppLife {
         self.log.info(format_args!(
             "application protocol: {protocol}. waiting on port {port}.  This will block until the app is listening on that port."
         ));
+        let wait = self.board.wait(
+            "app",
+            self.app_id.clone(),
+            format!("the app to listen on {}:{port} ({protocol})", self.host),
+            "start the app, or correct --app-port and --app-channel-address; calls and messages wait meanwhile",
+        );
         let mut attempts = 0u32;
         loop {
             let connection =
                 tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect((self.host.as_str(), port))).await;
-            if matches!(connection, Ok(Ok(_))) {
-                break;
+            match connection {
+                Ok(Ok(_)) => break,
+                Ok(Err(error)) if attempts.is_multiple_of(EAGER_ATTEMPTS) => wait.failed(error.to_string()),
+                Ok(Err(_)) => {}
+                Err(_elapsed) => wait.failed("no answer to a connect"),
             }
             attempts += 1;
             let pause = if attempts < EAGER_ATTEMPTS { EAGER_INTERVAL } else { CONNECT_INTERVAL };
@@ -152,7 +185,7 @@ impl AppLife {
     async fn become_healthy(&self, first: bool) {
         if first {
             self.load_configuration().await;
-            self.load_subscriptions().await;
+            self.questions.app_is_there().await;
         }
         if !self.closing.is_cancelled() {
             self.subscriptions.start(app_sink(self.channel.clone(), &self.tracer, &self.log)).await;
@@ -179,11 +212,54 @@ impl AppLife {
             }
         }
     }
+}
 
-    async fn load_subscriptions(&self) {
-        if !self.has_pubsub {
+/// What the app is asked about topics: once, as soon as there is both an app and a broker.
+pub(crate) struct AppQuestions {
+    pub(crate) app_id: String,
+    pub(crate) channel: AppChannel,
+    pub(crate) ask_subscriptions: bool,
+    pub(crate) host: Arc<ComponentHost>,
+    pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) policies: Arc<Policies>,
+    pub(crate) state: tokio::sync::Mutex<Asked>,
+    pub(crate) log: Logger,
+}
+
+/// Whether the app has been asked.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Asked {
+    #[default]
+    NoApp,
+    NoBroker,
+    Done,
+}
+
+impl AppQuestions {
+    async fn app_is_there(&self) {
+        let mut state = self.state.lock().await;
+        if *state == Asked::NoApp {
+            *state = Asked::NoBroker;
+            self.ask(&mut state).await;
+        }
+    }
+
+    /// Asks when a broker has come after the app; what the app wants then runs.
+    pub(crate) async fn ask_about_topics(&self) {
+        let mut state = self.state.lock().await;
+        if *state == Asked::NoBroker {
+            self.ask(&mut state).await;
+            if *state == Asked::Done {
+                self.subscriptions.refresh().await;
+            }
+        }
+    }
+
+    async fn ask(&self, state: &mut Asked) {
+        if !self.host.has_pubsub() {
             return;
         }
+        *state = Asked::Done;
         if !self.ask_subscriptions {
             self.log.warn("Skipping programmatic subscription loading (see 'disable-init-endpoints' flag/annotation)");
             return;

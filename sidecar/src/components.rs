@@ -3,28 +3,37 @@
 //! *Job:* resolve metadata, make each component within its time, put it into its block, list and close them.
 //! *Invariant:* a component that needs a secret store starts after it, in whatever order the manifests come.
 
+mod reload;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use pillion_api::runtime_info::ComponentInfo;
-use pillion_building_blocks::pubsub::PubSubs;
+use pillion_building_blocks::pubsub::{PubSubs, Subscriptions};
 use pillion_building_blocks::secrets::SecretStores;
 use pillion_building_blocks::state::{StateStores, capability_names};
-use pillion_contract::{HttpMiddleware, HttpPipeline, InitContext, Metadata, PubSub, Registry, StateStore};
+use pillion_contract::{
+    HttpMiddleware, HttpPipeline, InitContext, Metadata, PubSub, Registry, SecretStore, StateStore,
+};
+use pillion_core::board::Board;
 use pillion_core::duration::format_go;
 use pillion_core::log::Logger;
 use pillion_resources::types::{Component, NameValue, PipelineHandler};
 use pillion_resources::{TemplateContext, expand_templates, references, resolve};
 use pillion_telemetry::metrics::Metrics;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::categories::Category;
 use crate::environment::Environment;
 
 /// The scope of the lines about middleware. *Source:* the original.
 const MIDDLEWARE_SCOPE: &str = "dapr.middleware.http";
+
+/// What components are called on the board.
+pub(crate) const BOARD_KIND: &str = "component";
 
 /// Components that run WebAssembly, and the field that locks it up. *Source:* the original.
 const WASM_TYPES: [&str; 2] = ["middleware.http.wasm", "bindings.wasm"];
@@ -49,24 +58,66 @@ pub(crate) struct ComponentHost {
     /// `spec.wasm.strictSandbox` of the Configuration: overrides what WebAssembly components say.
     pub(crate) strict_sandbox: bool,
     pub(crate) metrics: Metrics,
+    /// Where components tell what keeps them.
+    pub(crate) board: Board,
     pub(crate) log: Logger,
     /// Cancelled after all components are closed.
     pub(crate) cancel: CancellationToken,
+    /// Only the component named by `actorStateStore` may be it; `false` without placement, when there is none.
+    pub(crate) has_actors: bool,
     pub(crate) loaded: Mutex<Vec<Loaded>>,
+    /// Components of the resources that do not run.
+    pub(crate) idle: Mutex<BTreeMap<String, Idle>>,
+    pub(crate) pipelines: Mutex<Vec<Pipeline>>,
+    /// Set once there are subscriptions, which have to follow their components.
+    pub(crate) subscriptions: OnceLock<Arc<Subscriptions>>,
+    /// Components that were replaced or removed and are about to close.
+    pub(crate) closers: TaskTracker,
 }
 
 /// A component that runs.
 pub(crate) struct Loaded {
-    info: ComponentInfo,
-    instance: Instance,
+    pub(crate) info: ComponentInfo,
+    pub(crate) manifest: Component,
+    /// The secrets it was started with.
+    pub(crate) secrets: Secrets,
+    pub(crate) instance: Instance,
+    /// Of its background work.
+    pub(crate) cancel: CancellationToken,
 }
 
+/// A component that does not run.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Idle {
+    pub(crate) manifest: Component,
+    /// It failed and is not tried again at once; others wait for something, or are denied.
+    pub(crate) failed: bool,
+}
+
+/// Values by name of the secret and key.
+pub(crate) type Secrets = BTreeMap<String, BTreeMap<String, String>>;
+
 #[derive(Clone)]
-enum Instance {
+pub(crate) enum Instance {
     State(Arc<dyn StateStore>),
     PubSub(Arc<dyn PubSub>),
-    Secrets,
+    Secrets(Arc<dyn SecretStore>),
     Middleware(Arc<dyn HttpMiddleware>),
+}
+
+/// A component that was started and is in no block yet.
+struct Made {
+    loaded: Loaded,
+    metadata: Metadata,
+    /// A value asked for the namespace.
+    namespaced: bool,
+}
+
+/// A pipeline of the Configuration, which is put together anew when its components change.
+pub(crate) struct Pipeline {
+    field: &'static str,
+    handlers: Vec<PipelineHandler>,
+    pipeline: HttpPipeline,
 }
 
 impl ComponentHost {
@@ -79,6 +130,7 @@ impl ComponentHost {
         let mut waiting: Vec<&Component> = Vec::new();
         for component in components {
             let name = log_name(component);
+            self.set_idle(component, false);
             if denied.iter().any(|rule| denies(rule, component)) {
                 log.warn(format_args!(
                     "component '{}' cannot be loaded because components of type '{name}' are not allowed",
@@ -88,6 +140,7 @@ impl ComponentHost {
             }
             log.debug(format_args!("Loading component: {name}"));
             if self.missing_store(component).is_some() {
+                self.board_missing_store(component);
                 waiting.push(component);
                 continue;
             }
@@ -111,12 +164,44 @@ impl ComponentHost {
         Ok(())
     }
 
-    async fn start_or_report(&self, component: &Component, log: &Logger) -> Result<(), String> {
-        let Err(problem) = self.start(component, log).await else { return Ok(()) };
+    pub(crate) fn set_idle(&self, component: &Component, failed: bool) {
+        self.idle.lock().insert(component.name.clone(), Idle { manifest: component.clone(), failed });
+    }
+
+    /// Starts a component; whether it runs.
+    ///
+    /// # Errors
+    /// The text of a failure that is not to be ignored.
+    pub(crate) async fn start_or_report(&self, component: &Component, log: &Logger) -> Result<bool, String> {
+        self.board.clear(BOARD_KIND, &component.name);
+        let wait = self.board.wait(
+            BOARD_KIND,
+            component.name.clone(),
+            format!("the start of {}", log_name(component)),
+            format!("it gives up after spec.initTimeout, {}", format_go(component.init_timeout)),
+        );
+        let started = self.start(component, log).await;
+        drop(wait);
+        let Err(problem) = started else {
+            self.idle.lock().remove(&component.name);
+            return Ok(true);
+        };
+        self.set_idle(component, true);
+        self.board.unhealthy(
+            BOARD_KIND,
+            component.name.clone(),
+            format!("{} did not start", log_name(component)),
+            problem.clone(),
+            format!(
+                "correct {}:{}, and look whether the server of the component is there",
+                component.origin.file.display(),
+                component.origin.line
+            ),
+        );
         let problem = format!("process component {} error: {problem}", component.name);
         if component.ignore_errors {
             log.error(format_args!("Ignoring error processing component: {problem}"));
-            return Ok(());
+            return Ok(false);
         }
         log.warn(format_args!("Error processing component, daprd will exit gracefully: {problem}"));
         Err(problem)
@@ -127,46 +212,47 @@ impl ComponentHost {
             return Err(format!("incorrect type {}", component.component_type));
         };
         let name = log_name(component);
-        let made = tokio::time::timeout(component.init_timeout, self.make(component, category)).await;
-        if !matches!(made, Ok(Ok(_)))
-            && let Some(metrics) = self.metrics.service()
-        {
-            // The original counts a failure twice: where it happens, and once more as `init` on the way out.
-            let reason = if matches!(made, Ok(Err(Failure::Create(_)))) { "creation" } else { "init" };
-            for reason in [reason, "init"] {
-                metrics.component_failed(&component.component_type, reason, &component.name);
-            }
-        }
-        let failure = match made {
-            Ok(Ok(loaded)) => {
-                self.loaded.lock().push(loaded);
+        let installed = match tokio::time::timeout(component.init_timeout, self.make(component, category)).await {
+            Ok(Ok(made)) => self.install(made).await,
+            Ok(Err(failure)) => Err(failure),
+            Err(_) => Err(Failure::Init(format!(
+                "init timeout for component {name} after {}; see spec.initTimeout",
+                format_go(component.init_timeout)
+            ))),
+        };
+        let failure = match installed {
+            Ok(()) => {
                 log.info(format_args!("Component loaded: {name}"));
                 if let Some(metrics) = self.metrics.service() {
                     metrics.component_initialized(&component.component_type);
                 }
                 return Ok(());
             }
-            Ok(Err(Failure::Create(problem))) => initialization_error("CREATE_COMPONENT_FAILURE", &name, &problem),
-            Ok(Err(Failure::Init(problem))) => initialization_error("INIT_COMPONENT_FAILURE", &name, &problem),
-            Err(_) => {
-                let problem = format!(
-                    "init timeout for component {name} after {}; see spec.initTimeout",
-                    format_go(component.init_timeout)
-                );
-                initialization_error("INIT_COMPONENT_FAILURE", &name, &problem)
+            Err(failure) => failure,
+        };
+        if let Some(metrics) = self.metrics.service() {
+            // The original counts a failure twice: where it happens, and once more as `init` on the way out.
+            let reason = if matches!(failure, Failure::Create(_)) { "creation" } else { "init" };
+            for reason in [reason, "init"] {
+                metrics.component_failed(&component.component_type, reason, &component.name);
             }
+        }
+        let failure = match failure {
+            Failure::Create(problem) => initialization_error("CREATE_COMPONENT_FAILURE", &name, &problem),
+            Failure::Init(problem) => initialization_error("INIT_COMPONENT_FAILURE", &name, &problem),
         };
         log.error(format_args!("Failed to init component {name}: {failure}"));
         Err(initialization_error("INIT_COMPONENT_FAILURE", &name, &failure))
     }
 
-    async fn make(&self, component: &Component, category: Category) -> Result<Loaded, Failure> {
+    async fn make(&self, component: &Component, category: Category) -> Result<Made, Failure> {
         let version = version(component);
         let unknown = || Failure::Create(self.unknown_type(component, category));
         if !matches!(version, "v0" | "v1") {
             return Err(unknown());
         }
-        let (metadata, namespaced) = self.metadata(component, category).await.map_err(Failure::Init)?;
+        let (metadata, namespaced, secrets) = self.metadata(component, category).await.map_err(Failure::Init)?;
+        let cancel = self.cancel.child_token();
         let context = InitContext {
             name: component.name.clone(),
             component_type: component.component_type.clone(),
@@ -176,7 +262,7 @@ impl ComponentHost {
             namespace: self.namespace.clone(),
             data_dir: self.data_dir.clone(),
             log: self.log.scope("dapr.contrib"),
-            cancel: self.cancel.child_token(),
+            cancel: cancel.clone(),
         };
         let init = |error: pillion_contract::ComponentError| Failure::Init(error.to_string());
         let mut capabilities: Vec<String> = Vec::new();
@@ -184,7 +270,6 @@ impl ComponentHost {
             Category::State => {
                 let store =
                     self.registry.state(&component.component_type).ok_or_else(unknown)?(context).await.map_err(init)?;
-                self.blocks.state.add(&component.name, store.clone(), &metadata).map_err(init)?;
                 capabilities.extend(capability_names(store.capability()).into_iter().map(str::to_owned));
                 Instance::State(store)
             }
@@ -192,7 +277,6 @@ impl ComponentHost {
                 let broker = self.registry.pubsub(&component.component_type).ok_or_else(unknown)?(context)
                     .await
                     .map_err(init)?;
-                self.blocks.pubsub.add(&component.name, broker.clone(), &metadata, namespaced);
                 let capability = broker.capability();
                 let names = [
                     (capability.message_ttl, "MESSAGE_TTL"),
@@ -207,11 +291,10 @@ impl ComponentHost {
                 let store = self.registry.secrets(&component.component_type).ok_or_else(unknown)?(context)
                     .await
                     .map_err(init)?;
-                self.blocks.secrets.add(&component.name, store.clone());
                 if store.multiple_keys() {
                     capabilities.push("MULTIPLE_KEY_VALUES_PER_SECRET".to_owned());
                 }
-                Instance::Secrets
+                Instance::Secrets(store)
             }
             Category::Middleware => {
                 let name = format!("{}/{version}", component.component_type);
@@ -241,11 +324,12 @@ impl ComponentHost {
             version: component.version.clone(),
             capabilities,
         };
-        Ok(Loaded { info, instance })
+        let manifest = component.clone();
+        Ok(Made { loaded: Loaded { info, manifest, secrets, instance, cancel }, metadata, namespaced })
     }
 
     /// The metadata with secrets, variables and templates filled in, and whether any value asked for the namespace.
-    async fn metadata(&self, component: &Component, category: Category) -> Result<(Metadata, bool), String> {
+    async fn metadata(&self, component: &Component, category: Category) -> Result<(Metadata, bool, Secrets), String> {
         let secrets = self.secrets(component.secret_store.as_deref(), &references(component)).await?;
         let templates = TemplateContext {
             app_id: self.app_id.clone(),
@@ -273,15 +357,11 @@ impl ComponentHost {
             pairs.retain(|(name, _)| !name.eq_ignore_ascii_case(STRICT_SANDBOX));
             pairs.push((STRICT_SANDBOX.to_owned(), "true".to_owned()));
         }
-        Ok((Metadata::new(pairs), namespaced))
+        Ok((Metadata::new(pairs), namespaced, secrets))
     }
 
     /// One item's value; a problem is `line: field: what`.
-    pub(crate) fn value(
-        &self,
-        item: &NameValue,
-        secrets: &BTreeMap<String, BTreeMap<String, String>>,
-    ) -> Result<String, String> {
+    pub(crate) fn value(&self, item: &NameValue, secrets: &Secrets) -> Result<String, String> {
         let secret = item.secret_key_ref.as_ref().and_then(|(name, key)| secrets.get(name)?.get(key));
         let environment = |name: &str| self.environment.get(name).map(str::to_owned);
         resolve(item, secret.map(String::as_str), &environment).map_err(|finding| {
@@ -290,11 +370,7 @@ impl ComponentHost {
     }
 
     /// The secrets of these names; a name the store does not have is left out, so that the item that needs it can be named.
-    pub(crate) async fn secrets(
-        &self,
-        store: Option<&str>,
-        names: &[String],
-    ) -> Result<BTreeMap<String, BTreeMap<String, String>>, String> {
+    pub(crate) async fn secrets(&self, store: Option<&str>, names: &[String]) -> Result<Secrets, String> {
         let mut secrets = BTreeMap::new();
         let Some(store) = store.filter(|store| !store.is_empty() && !names.is_empty()) else { return Ok(secrets) };
         let component =
@@ -311,8 +387,23 @@ impl ComponentHost {
         Ok(secrets)
     }
 
+    pub(crate) fn board_missing_store(&self, component: &Component) {
+        let store = self.missing_store(component).unwrap_or_default();
+        self.board.waiting(
+            BOARD_KIND,
+            component.name.clone(),
+            format!("the secret store {store:?}, from which {} takes secrets", log_name(component)),
+            "",
+            format!(
+                "add a secret store component named {store}, or correct auth.secretStore of {}:{}",
+                component.origin.file.display(),
+                component.origin.line
+            ),
+        );
+    }
+
     /// The secret store a component waits for.
-    fn missing_store<'a>(&self, component: &'a Component) -> Option<&'a str> {
+    pub(crate) fn missing_store<'a>(&self, component: &'a Component) -> Option<&'a str> {
         let store = component.secret_store.as_deref().filter(|store| !store.is_empty())?;
         (!references(component).is_empty() && self.blocks.secrets.component(store).is_none()).then_some(store)
     }
@@ -339,38 +430,61 @@ impl ComponentHost {
         self.loaded.lock().iter().map(|loaded| loaded.info.clone()).collect()
     }
 
-    /// The middleware of a pipeline of the Configuration. What is not loaded is left out, as in the original.
-    pub(crate) fn pipeline(&self, name: &str, field: &str, handlers: &[PipelineHandler]) -> HttpPipeline {
+    /// The middleware of a pipeline of the Configuration. What is not loaded is left out, as in the original; it comes in when it is.
+    pub(crate) fn pipeline(&self, name: &str, field: &'static str, handlers: &[PipelineHandler]) -> HttpPipeline {
         if handlers.is_empty() {
             return HttpPipeline::default();
         }
         let log = self.log.scope(MIDDLEWARE_SCOPE);
         log.info(format_args!("Building pipeline {name}"));
+        let pipeline = HttpPipeline::new(self.middleware(handlers, |handler| {
+            log.warn(format_args!(
+                "{field}: the handler {} is left out: no component of this name with type {} and version {} is loaded; \
+                 requests pass without it",
+                handler.name,
+                handler.component_type,
+                or_v1(&handler.version)
+            ));
+        }));
+        let entry = Pipeline { field, handlers: handlers.to_vec(), pipeline: pipeline.clone() };
+        self.pipelines.lock().push(entry);
+        pipeline
+    }
+
+    /// Puts the pipelines together of what is loaded now.
+    pub(crate) fn refresh_pipelines(&self) {
+        for Pipeline { field, handlers, pipeline } in self.pipelines.lock().iter() {
+            let log = self.log.scope(MIDDLEWARE_SCOPE);
+            let left_out = |handler: &PipelineHandler| {
+                log.debug(format_args!("{field}: the handler {} is left out", handler.name))
+            };
+            pipeline.replace(self.middleware(handlers, left_out));
+        }
+    }
+
+    fn middleware(
+        &self,
+        handlers: &[PipelineHandler],
+        left_out: impl Fn(&PipelineHandler),
+    ) -> Vec<Arc<dyn HttpMiddleware>> {
         let loaded = self.loaded.lock();
         let find = |handler: &PipelineHandler| {
-            let version = |version: &str| if version.is_empty() { "v1".to_owned() } else { version.to_owned() };
             let found = loaded.iter().find_map(|loaded| match &loaded.instance {
                 Instance::Middleware(middleware)
                     if loaded.info.name == handler.name
                         && loaded.info.component_type == handler.component_type
-                        && version(&loaded.info.version) == version(&handler.version) =>
+                        && or_v1(&loaded.info.version) == or_v1(&handler.version) =>
                 {
                     Some(middleware.clone())
                 }
                 _ => None,
             });
             if found.is_none() {
-                log.warn(format_args!(
-                    "{field}: the handler {} is left out: no component of this name with type {} and version {} is loaded; \
-                     requests pass without it",
-                    handler.name,
-                    handler.component_type,
-                    version(&handler.version)
-                ));
+                left_out(handler);
             }
             found
         };
-        HttpPipeline::new(handlers.iter().filter_map(find))
+        handlers.iter().filter_map(find).collect()
     }
 
     /// Whether any broker is loaded.
@@ -380,24 +494,31 @@ impl ComponentHost {
 
     /// Closes all components, the last one first.
     pub(crate) async fn close(&self) {
+        self.closers.close();
+        self.closers.wait().await;
         let mut loaded = std::mem::take(&mut *self.loaded.lock());
-        while let Some(Loaded { info, instance }) = loaded.pop() {
-            let name = format!("{} ({}/{})", info.name, info.component_type, info.version);
-            self.log.info(format_args!("Shutting down component {name}"));
-            let closed = match instance {
-                Instance::State(store) => store.close().await,
-                Instance::PubSub(broker) => broker.close().await,
-                Instance::Secrets | Instance::Middleware(_) => Ok(()),
-            };
-            if let Err(error) = closed {
-                self.log.warn(format_args!("error closing component {name}: {error}"));
-            }
+        while let Some(loaded) = loaded.pop() {
+            self.log.info(format_args!("Shutting down component {}", log_name(&loaded.manifest)));
+            close_instance(&loaded, &self.log).await;
         }
         self.cancel.cancel();
     }
 }
 
-enum Failure {
+/// Ends a component and its background work.
+pub(crate) async fn close_instance(loaded: &Loaded, log: &Logger) {
+    let closed = match &loaded.instance {
+        Instance::State(store) => store.close().await,
+        Instance::PubSub(broker) => broker.close().await,
+        Instance::Secrets(_) | Instance::Middleware(_) => Ok(()),
+    };
+    if let Err(error) = closed {
+        log.warn(format_args!("error closing component {}: {error}", log_name(&loaded.manifest)));
+    }
+    loaded.cancel.cancel();
+}
+
+pub(crate) enum Failure {
     /// There is no such type.
     Create(String),
     /// It did not start.
@@ -405,11 +526,15 @@ enum Failure {
 }
 
 fn version(component: &Component) -> &str {
-    if component.version.is_empty() { "v1" } else { &component.version }
+    or_v1(&component.version)
+}
+
+fn or_v1(version: &str) -> &str {
+    if version.is_empty() { "v1" } else { version }
 }
 
 /// `name (type/version)`, the form of log lines.
-fn log_name(component: &Component) -> String {
+pub(crate) fn log_name(component: &Component) -> String {
     format!("{} ({}/{})", component.name, component.component_type, version(component))
 }
 
@@ -419,7 +544,7 @@ fn initialization_error(kind: &str, name: &str, problem: &str) -> String {
 }
 
 /// Whether a rule of `spec.components.deny`, a type with or without `/version`, covers a component.
-fn denies(rule: &str, component: &Component) -> bool {
+pub(crate) fn denies(rule: &str, component: &Component) -> bool {
     let (wanted, wanted_version) =
         rule.split_once('/').map_or((rule, None), |(wanted, version)| (wanted, Some(version)));
     wanted.eq_ignore_ascii_case(&component.component_type)

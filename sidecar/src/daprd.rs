@@ -11,6 +11,7 @@ use pillion_core::DAPR_VERSION;
 use pillion_core::log::{Level, LogOptions, LogSink, Logger};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::task::JoinSet;
 
 use crate::environment::Environment;
 use crate::options::{self, Command, Options, OptionsError};
@@ -21,6 +22,8 @@ const WAIT_LIMIT: Duration = Duration::from_secs(60);
 const WAIT_INTERVAL: Duration = Duration::from_millis(100);
 /// Time the answer of a forced shutdown gets to reach its caller.
 const FORCE_DELAY: Duration = Duration::from_millis(100);
+/// Threads that serve, unless more are asked for: a sidecar is not to take a large machine from its app.
+const THREADS_MAX: usize = 4;
 
 /// Runs `daprd` with its arguments (without the program's name) until it ends: 0 after a graceful end, 1 after a fatal
 /// error or a forced end, 2 for a command line that cannot be read.
@@ -55,8 +58,7 @@ pub fn main(arguments: &[String], registry: &Registry) -> ExitCode {
     };
     let log = logger(Some(&options), &environment, sink);
     allow_open_files(&log);
-    // One thread serves a sidecar: on the path of a call there is nothing to hand over between threads.
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match event_loop(serving_threads(&environment)) {
         Ok(runtime) => runtime,
         Err(error) => {
             log.fatal(format_args!("Fatal error from runtime: cannot start: {error}"));
@@ -66,6 +68,21 @@ pub fn main(arguments: &[String], registry: &Registry) -> ExitCode {
     let code = runtime.block_on(run(options, environment, registry, log));
     runtime.shutdown_background();
     code
+}
+
+/// One thread for each processor this process may use, up to [`THREADS_MAX`]; `GOMAXPROCS` says otherwise, as for the original.
+fn serving_threads(environment: &Environment) -> usize {
+    let asked = environment.non_empty("GOMAXPROCS").and_then(|text| text.trim().parse().ok());
+    let threads = asked.filter(|threads| *threads > 0);
+    threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX))
+}
+
+/// A lone thread needs no hand-over between threads.
+fn event_loop(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
+    if threads == 1 {
+        return tokio::runtime::Builder::new_current_thread().enable_all().build();
+    }
+    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
 }
 
 async fn run(options: Options, environment: Environment, registry: &Registry, log: Logger) -> ExitCode {
@@ -78,12 +95,7 @@ async fn run(options: Options, environment: Environment, registry: &Registry, lo
     };
     log.info(format_args!("Starting Dapr Runtime -- version {DAPR_VERSION} -- commit "));
     log.info(format_args!("Log level set to: {}", options.log_level.name()));
-    loop {
-        match run_once(&options, &environment, registry, &log, &mut signals).await {
-            Next::Exit(code) => return code,
-            Next::Again => log.info("Reloading after a hangup signal"),
-        }
-    }
+    Process { options, environment, registry, log, retiring: JoinSet::new() }.run(&mut signals).await
 }
 
 /// Takes as many open files as the system allows: each connection is one, and the usual soft limit of 1024 is soon reached.
@@ -94,71 +106,141 @@ fn allow_open_files(log: &Logger) {
     }
 }
 
-enum Next {
-    Exit(ExitCode),
-    /// A hangup: start anew in the same process.
-    Again,
+/// The sidecars of a process: one, and after a reload the one before until its last call has ended.
+struct Process<'a> {
+    options: Options,
+    environment: Environment,
+    registry: &'a Registry,
+    log: Logger,
+    retiring: JoinSet<()>,
 }
 
-async fn run_once(
-    options: &Options,
-    environment: &Environment,
-    registry: &Registry,
-    log: &Logger,
-    signals: &mut Signals,
-) -> Next {
-    let start = Sidecar::start(options.clone(), environment.clone(), registry.clone(), log.clone());
-    let sidecar = tokio::select! {
-        started = start => match started {
-            Ok(sidecar) => sidecar,
-            Err(error) => {
-                log.fatal(format_args!("Fatal error from runtime: {error}"));
-                return Next::Exit(ExitCode::FAILURE);
-            }
-        },
-        // Nothing was served yet: what had been started ends with the future.
-        received = signals.next() => return if received == Received::Hangup { Next::Again } else { graceful(log) },
-    };
-    let cause = tokio::select! {
-        received = signals.next() => Cause::Signal(received),
-        end = sidecar.ended() => Cause::Api(end),
-    };
-    if cause == Cause::Api(End::Forced) {
-        tokio::time::sleep(FORCE_DELAY).await;
-        return Next::Exit(ExitCode::FAILURE);
-    }
-    let block = options.block_shutdown.filter(|_| cause == Cause::Signal(Received::End));
-    let stop = async {
-        if let Some(duration) = block {
-            sidecar.block(duration).await;
-        }
-        sidecar.stop().await
-    };
-    tokio::select! {
-        stopped = stop => match stopped {
-            Ok(()) if cause == Cause::Signal(Received::Hangup) => Next::Again,
-            Ok(()) => graceful(log),
-            Err(error) => {
-                log.fatal(error);
-                Next::Exit(ExitCode::FAILURE)
-            }
-        },
-        () = signals.second_end() => {
-            log.fatal("Received a second signal; ending at once");
-            Next::Exit(ExitCode::FAILURE)
-        }
-    }
-}
-
-fn graceful(log: &Logger) -> Next {
-    log.info("Daprd shutdown gracefully");
-    Next::Exit(ExitCode::SUCCESS)
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// Why a sidecar does not go on as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Cause {
     Signal(Received),
     Api(End),
+}
+
+impl Process<'_> {
+    async fn run(mut self, signals: &mut Signals) -> ExitCode {
+        let mut sidecar = loop {
+            match self.first(signals).await {
+                Ok(Some(sidecar)) => break sidecar,
+                Ok(None) => self.log.info("Reloading after a hangup signal"),
+                Err(code) => return code,
+            }
+        };
+        loop {
+            let cause = tokio::select! {
+                received = signals.next() => Cause::Signal(received),
+                end = sidecar.ended() => Cause::Api(end),
+            };
+            match cause {
+                Cause::Signal(Received::Hangup) | Cause::Api(End::Restart) => {
+                    match self.succeed(&sidecar, signals).await {
+                        Ok(Some(next)) => self.retire(std::mem::replace(&mut sidecar, next)),
+                        Ok(None) => {}
+                        Err(received) => return self.end(sidecar, Cause::Signal(received), signals).await,
+                    }
+                }
+                cause => return self.end(sidecar, cause, signals).await,
+            }
+        }
+    }
+
+    /// Starts the first sidecar; `None` when it is to be started anew.
+    async fn first(&self, signals: &mut Signals) -> Result<Option<Sidecar>, ExitCode> {
+        let (options, environment) = (self.options.clone(), self.environment.clone());
+        let start = Sidecar::start(options, environment, self.registry.clone(), self.log.clone());
+        tokio::select! {
+            started = start => started.map(Some).map_err(|error| {
+                self.log.fatal(format_args!("Fatal error from runtime: {error}"));
+                ExitCode::FAILURE
+            }),
+            // Nothing was served yet: what had been started ends with the future.
+            received = signals.next() => match received {
+                Received::Hangup => Ok(None),
+                Received::End => Err(graceful(&self.log)),
+            },
+        }
+    }
+
+    /// Starts a successor. Without one, because something is wrong with what it would be made of, the sidecar goes on as it was.
+    async fn succeed(&self, sidecar: &Sidecar, signals: &mut Signals) -> Result<Option<Sidecar>, Received> {
+        let (options, environment) = (self.options.clone(), self.environment.clone());
+        let start = sidecar.successor(options, environment, self.registry.clone(), self.log.clone());
+        let mut start = std::pin::pin!(start);
+        loop {
+            tokio::select! {
+                started = start.as_mut() => match started {
+                    Ok(next) => return Ok(Some(next)),
+                    Err(error) => {
+                        self.log.error(format_args!(
+                            "Reload failed, everything stays in effect as it was: {error}; correct it and send SIGHUP"
+                        ));
+                        sidecar.stay();
+                        return Ok(None);
+                    }
+                },
+                received = signals.next() => if received == Received::End {
+                    return Err(received);
+                },
+            }
+        }
+    }
+
+    fn retire(&mut self, before: Sidecar) {
+        while self.retiring.try_join_next().is_some() {}
+        let log = self.log.clone();
+        self.retiring.spawn(async move {
+            match before.retire().await {
+                Ok(()) => log.info("Reloaded; the runtime before has ended"),
+                Err(_) => {
+                    log.warn("Reloaded; calls that began before were cut off after --dapr-graceful-shutdown-seconds")
+                }
+            }
+        });
+    }
+
+    async fn end(mut self, sidecar: Sidecar, cause: Cause, signals: &mut Signals) -> ExitCode {
+        let log = self.log.clone();
+        if cause == Cause::Api(End::Forced) {
+            tokio::time::sleep(FORCE_DELAY).await;
+            return ExitCode::FAILURE;
+        }
+        let block = self.options.block_shutdown.filter(|_| cause == Cause::Signal(Received::End));
+        let stop = async {
+            if let Some(duration) = block {
+                sidecar.block(duration).await;
+            }
+            let stopped = sidecar.stop().await;
+            while self.retiring.join_next().await.is_some() {} // each has its own limit
+            stopped
+        };
+        tokio::select! {
+            stopped = stop => match (stopped, cause) {
+                (Ok(()), Cause::Api(End::Failed(problem))) => {
+                    log.fatal(format_args!("Fatal error from runtime: {problem}"));
+                    ExitCode::FAILURE
+                }
+                (Ok(()), _) => graceful(&log),
+                (Err(error), _) => {
+                    log.fatal(error);
+                    ExitCode::FAILURE
+                }
+            },
+            () = signals.second_end() => {
+                log.fatal("Received a second signal; ending at once");
+                ExitCode::FAILURE
+            }
+        }
+    }
+}
+
+fn graceful(log: &Logger) -> ExitCode {
+    log.info("Daprd shutdown gracefully");
+    ExitCode::SUCCESS
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

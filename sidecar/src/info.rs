@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use pillion_api::runtime_info::{AppConnection, BreakerInfo, RuleInfo, RuntimeInfo, RuntimeMetadata, SubscriptionInfo};
 use pillion_building_blocks::pubsub::Subscriptions;
+use pillion_core::board::{Board, Part, Trouble};
 use pillion_core::log::Logger;
-use pillion_runtime::resiliency::Policies;
+use pillion_runtime::resiliency::{BreakerState, Policies};
 use pillion_telemetry::trace::Tracer;
 use tokio::sync::watch;
 
 use crate::components::ComponentHost;
 use crate::health::Readiness;
+use crate::reload::Names;
 use crate::sidecar::End;
 
 /// The parts the answers are made of.
@@ -23,13 +25,65 @@ pub(crate) struct Info {
     pub(crate) subscriptions: Arc<Subscriptions>,
     pub(crate) policies: Arc<Policies>,
     pub(crate) features: Vec<String>,
-    pub(crate) http_endpoints: Vec<String>,
-    pub(crate) resiliencies: Vec<String>,
+    pub(crate) names: RwLock<Names>,
     pub(crate) app_connection: Option<AppConnection>,
     pub(crate) attributes: Mutex<BTreeMap<String, String>>,
+    /// Where parts tell what keeps them; any part gets a clone.
+    pub(crate) board: Board,
     pub(crate) end: watch::Sender<Option<End>>,
     pub(crate) tracer: Tracer,
     pub(crate) log: Logger,
+}
+
+impl Info {
+    /// Asks for the end of the sidecar. A forced end replaces another one, never the other way round.
+    pub(crate) fn request(&self, end: End) {
+        self.end.send_if_modified(|current| {
+            let changes = current.is_none() || (end == End::Forced && *current != Some(End::Forced));
+            if changes {
+                *current = Some(end);
+            }
+            changes
+        });
+    }
+
+    /// Takes a request for a restart back.
+    pub(crate) fn withdraw_restart(&self) {
+        self.end.send_if_modified(|current| {
+            let withdrawn = *current == Some(End::Restart);
+            if withdrawn {
+                *current = None;
+            }
+            withdrawn
+        });
+    }
+
+    /// The board, and the breakers that let nothing through. A breaker is asked, because it must not report on the way of a call.
+    fn parts(&self) -> Vec<Part> {
+        let mut parts = self.board.parts();
+        for breaker in self.policies.breakers() {
+            let (trouble, reason) = match breaker.state {
+                BreakerState::Closed => continue,
+                BreakerState::Open => (Trouble::Unhealthy, "refuses calls, because too many failed"),
+                BreakerState::HalfOpen => {
+                    (Trouble::Waiting, "a call that succeeds, then it lets all calls through again")
+                }
+            };
+            let target = breaker.target.strip_prefix("app_").unwrap_or(&breaker.target);
+            parts.push(Part {
+                kind: "circuitBreaker",
+                name: format!("{} of {}", breaker.name, breaker.target),
+                trouble,
+                reason: reason.to_owned(),
+                since: breaker.tripped.unwrap_or(std::time::SystemTime::now()).into(),
+                last_error: String::new(),
+                advice: format!(
+                    "find out why calls to {target} fail; the breaker tries again by itself after its timeout"
+                ),
+            });
+        }
+        parts
+    }
 }
 
 impl RuntimeInfo for Info {
@@ -61,6 +115,8 @@ impl RuntimeInfo for Info {
             dead_letter_topic: info.subscription.dead_letter_topic,
             kind: info.kind.name(),
         });
+        let names = self.names.read().clone();
+        let parts = self.parts();
         let breakers = self.policies.breakers().into_iter();
         RuntimeMetadata {
             id: self.host.app_id.clone(),
@@ -69,9 +125,11 @@ impl RuntimeInfo for Info {
             components: self.host.list(),
             extended,
             subscriptions: subscriptions.collect(),
-            http_endpoints: self.http_endpoints.clone(),
+            http_endpoints: names.http_endpoints,
             app_connection: self.app_connection.clone(),
-            resiliencies: self.resiliencies.clone(),
+            resiliencies: names.resiliencies,
+            mcp_servers: names.mcp_servers,
+            workflow_access_policies: names.workflow_access_policies,
             breakers: breakers
                 .map(|breaker| BreakerInfo {
                     name: breaker.name,
@@ -79,6 +137,7 @@ impl RuntimeInfo for Info {
                     state: breaker.state.name().to_owned(),
                 })
                 .collect(),
+            parts,
         }
     }
 
@@ -94,13 +153,6 @@ impl RuntimeInfo for Info {
             self.log.info("Shutdown requested via API");
             End::Requested
         };
-        self.end.send_if_modified(|current| {
-            // A forced end replaces a graceful one, never the other way round.
-            let changes = current.is_none() || (end == End::Forced && *current != Some(End::Forced));
-            if changes {
-                *current = Some(end);
-            }
-            changes
-        });
+        self.request(end);
     }
 }

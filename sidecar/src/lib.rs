@@ -12,10 +12,13 @@ mod environment;
 mod health;
 mod info;
 mod listeners;
+mod mcp;
 mod metrics;
 mod options;
 mod profile;
+mod reload;
 mod resources;
+mod security;
 mod sidecar;
 mod tracing;
 

@@ -3,9 +3,13 @@
 
 use std::io;
 use std::net::TcpListener as StdListener;
+use std::os::fd::AsFd as _;
+use std::os::unix::net::UnixListener as StdUnixListener;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use pillion_core::log::Logger;
+use pillion_invocation::Shortcut;
 use tokio::net::{TcpListener, UnixListener};
 
 use crate::environment::Environment;
@@ -16,6 +20,8 @@ pub(crate) struct Listeners {
     pub(crate) http: Vec<Endpoint>,
     pub(crate) grpc: Vec<Endpoint>,
     pub(crate) internal: TcpListener,
+    /// For other Pillions on this machine; `None` where there are no such sockets.
+    pub(crate) shortcut: Option<Shortcut>,
     pub(crate) public: Option<TcpListener>,
     pub(crate) metrics: Option<TcpListener>,
     pub(crate) profile: Vec<TcpListener>,
@@ -24,10 +30,10 @@ pub(crate) struct Listeners {
 /// Where an API is served.
 pub(crate) enum Endpoint {
     Tcp(TcpListener),
-    Unix(UnixListener, SocketFile),
+    Unix(UnixListener, Arc<SocketFile>),
 }
 
-/// The file of a Unix socket; dropping it removes the file.
+/// The file of a Unix socket; removed when the last sidecar that serves it is gone.
 pub(crate) struct SocketFile(PathBuf);
 
 impl Drop for SocketFile {
@@ -62,8 +68,45 @@ impl Listeners {
             Some(port) => on_addresses(options, "--profile-port", port, log)
                 .map_err(|problem| format!("failed to start profiling server: {problem}"))?,
         };
-        Ok(Self { http, grpc, internal, public, metrics, profile })
+        let shortcut = Shortcut::open()
+            .inspect_err(|error| log.debug(format_args!("sidecars of this machine take the internal port: {error}")))
+            .ok();
+        Ok(Self { http, grpc, internal, shortcut, public, metrics, profile })
     }
+
+    /// The same sockets once more: whoever accepts gets the next connection, and connections wait while nobody does.
+    ///
+    /// # Errors
+    /// No more files can be opened.
+    pub(crate) fn share(&self) -> io::Result<Self> {
+        let all = |listeners: &[TcpListener]| listeners.iter().map(share_tcp).collect::<io::Result<Vec<_>>>();
+        let endpoints = |endpoints: &[Endpoint]| endpoints.iter().map(Endpoint::share).collect::<io::Result<Vec<_>>>();
+        Ok(Self {
+            http: endpoints(&self.http)?,
+            grpc: endpoints(&self.grpc)?,
+            internal: share_tcp(&self.internal)?,
+            shortcut: self.shortcut.as_ref().map(Shortcut::share).transpose()?,
+            public: self.public.as_ref().map(share_tcp).transpose()?,
+            metrics: self.metrics.as_ref().map(share_tcp).transpose()?,
+            profile: all(&self.profile)?,
+        })
+    }
+}
+
+impl Endpoint {
+    fn share(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(listener) => Self::Tcp(share_tcp(listener)?),
+            Self::Unix(listener, file) => {
+                let shared = StdUnixListener::from(listener.as_fd().try_clone_to_owned()?);
+                Self::Unix(UnixListener::from_std(shared)?, file.clone())
+            }
+        })
+    }
+}
+
+fn share_tcp(listener: &TcpListener) -> io::Result<TcpListener> {
+    TcpListener::from_std(StdListener::from(listener.as_fd().try_clone_to_owned()?))
 }
 
 /// The sockets of one API: a Unix socket, or one port on each listen address.
@@ -124,7 +167,7 @@ fn unix(path: &Path) -> io::Result<Endpoint> {
         std::fs::remove_file(path)?;
     }
     let listener = UnixListener::bind(path)?;
-    Ok(Endpoint::Unix(listener, SocketFile(path.to_owned())))
+    Ok(Endpoint::Unix(listener, Arc::new(SocketFile(path.to_owned()))))
 }
 
 /// Binds one address; empty = all interfaces, IPv4 and IPv6 where there is IPv6.

@@ -34,6 +34,11 @@ pub enum AppProtocol {
 }
 
 impl AppProtocol {
+    /// Whether the app is called over HTTP.
+    pub fn is_http(self) -> bool {
+        !matches!(self, Self::Grpc | Self::Grpcs)
+    }
+
     /// The word of the flag and of the metadata API.
     pub fn name(self) -> &'static str {
         match self {
@@ -88,9 +93,17 @@ pub struct Options {
     pub metrics_listen_address: String,
     /// `None` = no profile server.
     pub profile_port: Option<u16>,
+    /// Time between two checks of all resources; `None` = the default.
+    pub reconcile_interval: Option<Duration>,
     pub log_level: Level,
     pub log_as_json: bool,
     pub log_file: Option<PathBuf>,
+    /// Mutual TLS with other sidecars.
+    pub mtls: bool,
+    pub sentry_address: String,
+    pub sentry_jwt_audiences: Vec<String>,
+    pub control_plane_trust_domain: String,
+    pub control_plane_namespace: String,
     /// Whether addresses of placement or scheduler were given, which this version does not use.
     pub control_plane_given: Vec<&'static str>,
     /// What to tell about flags that were given and are deprecated or change nothing.
@@ -164,6 +177,11 @@ pub(crate) fn usage() -> String {
 
 fn options(flags: &Parsed, environment: &Environment) -> Result<Options, OptionsError> {
     let text = |name: &str| flags.text(name).to_owned();
+    // Source: the original looks at these variables where the flag is not given.
+    let or_variable = |name: &str, variable: &str| match environment.get(variable) {
+        Some(value) if !flags.given(name) => value.to_owned(),
+        _ => text(name),
+    };
     let app_id = text("app-id");
     check_app_id(&app_id)?;
     refuse_what_is_not_built(flags)?;
@@ -197,9 +215,16 @@ fn options(flags: &Parsed, environment: &Environment) -> Result<Options, Options
         metrics_port: if flags.bool("enable-metrics") { port(flags, "metrics-port")?.or(Some(0)) } else { None },
         metrics_listen_address: text("metrics-listen-address"),
         profile_port: if flags.bool("enable-profiling") { port(flags, "profile-port")?.or(Some(0)) } else { None },
+        reconcile_interval: Some(flags.duration("hot-reload-reconcile-interval"))
+            .filter(|interval| !interval.is_zero()),
         log_level: Level::parse(flags.text("log-level")).map_err(OptionsError::Invalid)?,
         log_as_json: flags.bool("log-as-json"),
         log_file: some_path(flags.text("log-file")),
+        mtls: flags.bool("enable-mtls"),
+        sentry_address: text("sentry-address"),
+        sentry_jwt_audiences: texts(flags, "sentry-request-jwt-audiences"),
+        control_plane_trust_domain: or_variable("control-plane-trust-domain", "DAPR_CONTROLPLANE_TRUST_DOMAIN"),
+        control_plane_namespace: or_variable("control-plane-namespace", "DAPR_CONTROLPLANE_NAMESPACE"),
         control_plane_given: control_plane(flags, environment),
         notices: unused::notices(flags),
         app_id,
@@ -227,11 +252,6 @@ fn refuse_what_is_not_built(flags: &Parsed) -> Result<(), OptionsError> {
     if mode != "standalone" {
         let known = if mode == "kubernetes" { "is not supported by this version yet" } else { "is not a mode" };
         return Err(OptionsError::Invalid(format!("--mode: {mode:?} {known}; expected standalone")));
-    }
-    if flags.bool("enable-mtls") {
-        let text =
-            "--enable-mtls: mutual TLS is not supported by this version yet; leave the flag out to run without it";
-        return Err(OptionsError::Invalid(text.to_owned()));
     }
     Ok(())
 }
@@ -340,6 +360,11 @@ fn control_plane(flags: &Parsed, environment: &Environment) -> Vec<&'static str>
         given.push("scheduler");
     }
     given
+}
+
+/// The entries of a list that are not empty.
+fn texts(flags: &Parsed, name: &str) -> Vec<String> {
+    flags.list(name).iter().filter(|text| !text.is_empty()).cloned().collect()
 }
 
 fn some_path(text: &str) -> Option<PathBuf> {

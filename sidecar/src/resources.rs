@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashMap};
 use pillion_contract::Registry;
 use pillion_core::log::Logger;
 use pillion_invocation::endpoint::{Endpoint, EndpointTls};
-use pillion_resources::types::{Configuration, HttpEndpoint};
+use pillion_resources::types::{Configuration, HttpEndpoint, OtherResource};
 use pillion_resources::{LoadOptions, Loaded, Severity, load_configuration, load_directories};
 use pillion_runtime::app_channel::TlsClient;
 
@@ -54,12 +54,7 @@ pub(crate) fn manifests(
     registry: &Registry,
     log: &Logger,
 ) -> Result<Loaded, String> {
-    let loading = LoadOptions {
-        app_id: Some(options.app_id.clone()),
-        namespace: environment.non_empty("NAMESPACE").map(str::to_owned),
-        known_types: registry.types().into_iter().map(str::to_owned).collect(),
-    };
-    let loaded = load_directories(&options.resource_paths, &loading);
+    let loaded = load_directories(&options.resource_paths, &load_options(options, environment, registry));
     for finding in &loaded.findings {
         match finding.severity {
             Severity::Error => log.error(finding),
@@ -76,7 +71,7 @@ pub(crate) fn manifests(
             return Err(format!("{what}: {texts}"));
         }
     }
-    for (kind, name, origin) in &loaded.others {
+    for OtherResource { kind, name, origin, .. } in &loaded.others {
         log.debug(format_args!(
             "{}:{}: {kind} {name} is read and not used by this version",
             origin.file.display(),
@@ -84,6 +79,15 @@ pub(crate) fn manifests(
         ));
     }
     Ok(loaded)
+}
+
+/// Which manifests are meant for this sidecar.
+pub(crate) fn load_options(options: &Options, environment: &Environment, registry: &Registry) -> LoadOptions {
+    LoadOptions {
+        app_id: Some(options.app_id.clone()),
+        namespace: environment.non_empty("NAMESPACE").map(str::to_owned),
+        known_types: registry.types().into_iter().map(str::to_owned).collect(),
+    }
 }
 
 /// The HTTPEndpoint resources with their secrets; one that lacks a secret is left out and logged.
@@ -109,12 +113,17 @@ pub(crate) async fn endpoints(
     endpoints
 }
 
-async fn endpoint(resource: &HttpEndpoint, host: &ComponentHost) -> Result<Endpoint, String> {
+/// Names of the secrets an endpoint refers to.
+pub(crate) fn endpoint_secrets(resource: &HttpEndpoint) -> Vec<String> {
     let items = resource.headers.iter().chain(&resource.client_tls);
     let mut names: Vec<String> = items.filter_map(|item| Some(item.secret_key_ref.as_ref()?.0.clone())).collect();
     names.sort();
     names.dedup();
-    let secrets = host.secrets(resource.secret_store.as_deref(), &names).await?;
+    names
+}
+
+async fn endpoint(resource: &HttpEndpoint, host: &ComponentHost) -> Result<Endpoint, String> {
+    let secrets = host.secrets(resource.secret_store.as_deref(), &endpoint_secrets(resource)).await?;
     let mut headers = Vec::with_capacity(resource.headers.len());
     for item in &resource.headers {
         headers.push((item.name.clone(), host.value(item, &secrets)?));

@@ -5,10 +5,10 @@ mod resolver;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use pillion_api::grpc::{ApiRules, FrontOptions, GrpcApi, GrpcFront};
 use pillion_api::http::{HttpApi, HttpFront, HttpOptions, HttpRules};
 use pillion_api::runtime_info::AppConnection;
@@ -16,41 +16,59 @@ use pillion_building_blocks::pubsub::{PubSubs, Subscriptions};
 use pillion_building_blocks::secrets::SecretStores;
 use pillion_building_blocks::state::StateStores;
 use pillion_contract::{DiscoveryContext, NameResolver, Registry};
+use pillion_core::board::Board;
 use pillion_core::log::Logger;
 use pillion_core::secret::Secret;
+use pillion_identity::Identity;
 use pillion_invocation::endpoint::Endpoints;
-use pillion_invocation::{InternalServer, Invoker, InvokerOptions};
+use pillion_invocation::{AccessControl, InternalServer, Invoker, InvokerOptions};
 use pillion_resources::types::Configuration;
 use pillion_runtime::app_channel::{AppChannel, AppHealth};
 use pillion_runtime::resiliency::Policies;
+use pillion_security::MutualTls;
 use pillion_telemetry::metrics::Metrics;
 use pillion_telemetry::trace::Tracer;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::{self, AppLife, RUNTIME, announce_ready};
+use crate::app::{self, AppLife, AppQuestions, RUNTIME, announce_ready};
 use crate::components::{Blocks, ComponentHost};
 use crate::environment::Environment;
 use crate::health::Readiness;
 use crate::info::Info;
 use crate::listeners::{Endpoint, Listeners};
+use crate::mcp::McpServers;
 use crate::options::Options;
 use crate::tracing::Tracers;
-use crate::{metrics, profile, resources};
+use crate::{metrics, profile, reload, resources, security};
+use resolver::OpenResolver;
 
 /// The namespace of a sidecar without `NAMESPACE`.
 const DEFAULT_NAMESPACE: &str = "default";
 /// Added to the limit of inner waits, so that the outer one decides.
 const NEVER: Duration = Duration::from_secs(24 * 60 * 60);
 
+/// How long a retiring sidecar leaves idle connections open, so that their clients see an answer before the end.
+const LINGER: Duration = Duration::from_secs(1);
+
+/// What a sidecar takes over from the one it succeeds.
+struct Before<'a> {
+    listeners: Listeners,
+    resolver: &'a OpenResolver,
+}
+
 /// Why a sidecar ends by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum End {
     /// The shutdown API was called.
     Requested,
     /// The shutdown API was called with force: nothing is drained.
     Forced,
+    /// The Configuration changed: [`Sidecar::successor`] takes over.
+    Restart,
+    /// A resource changed to something the sidecar must not run with; the text says what.
+    Failed(String),
 }
 
 /// A sidecar that could not start; the text says why.
@@ -81,7 +99,7 @@ pub struct Sidecar {
     info: Arc<Info>,
     host: Arc<ComponentHost>,
     subscriptions: Arc<Subscriptions>,
-    resolver: Arc<dyn NameResolver>,
+    resolver: OpenResolver,
     health: AppHealth,
     end: watch::Receiver<Option<End>>,
     grace: Duration,
@@ -89,9 +107,15 @@ pub struct Sidecar {
     closing: CancellationToken,
     /// Servers take no more requests.
     serving: CancellationToken,
+    /// Connections without a request close.
+    idle: CancellationToken,
+    /// The ports, for a successor.
+    listeners: Listeners,
     app_task: TaskTracker,
     servers: TaskTracker,
     tracers: Tracers,
+    /// `None` without mutual TLS.
+    identity: Option<Identity>,
     log: Logger,
 }
 
@@ -107,13 +131,64 @@ impl Sidecar {
         registry: Registry,
         log: Logger,
     ) -> Result<Self, StartError> {
-        start(options, environment, registry, log).await.map_err(StartError)
+        start(options, environment, registry, log, None).await.map_err(StartError)
     }
 
-    /// Waits until the shutdown API is called.
+    /// Starts another sidecar on the same ports, with the Configuration and resources as they are now. This one serves meanwhile; both
+    /// do until this one is [retired](Self::retire).
+    ///
+    /// # Errors
+    /// As [`Self::start`]; this one is as it was.
+    pub async fn successor(
+        &self,
+        options: Options,
+        environment: Environment,
+        registry: Registry,
+        log: Logger,
+    ) -> Result<Self, StartError> {
+        let listeners =
+            self.listeners.share().map_err(|error| StartError(format!("the ports cannot be handed on: {error}")))?;
+        let before = Before { listeners, resolver: &self.resolver };
+        start(options, environment, registry, log, Some(before)).await.map_err(StartError)
+    }
+
+    /// There is no successor: goes on following changes.
+    pub fn stay(&self) {
+        self.info.withdraw_restart();
+    }
+
+    /// Hands over to a [successor](Self::successor): takes no more calls and messages, ends those under way, closes its components. The
+    /// ports and the name of the app stay, as they are the successor's.
+    ///
+    /// # Errors
+    /// When that takes longer than `--dapr-graceful-shutdown-seconds`.
+    pub async fn retire(self) -> Result<(), StopError> {
+        self.closing.cancel();
+        let drain = async {
+            // Calls first: messages they publish to a broker inside this process still reach the app.
+            self.serving.cancel();
+            self.servers.close();
+            // A client that is about to send on a connection it kept gets its answer, and is told that it was the last one.
+            let _ = tokio::time::timeout(LINGER, self.servers.wait()).await;
+            self.idle.cancel();
+            self.subscriptions.shutdown(NEVER).await;
+            self.servers.wait().await;
+            self.app_task.close();
+            self.app_task.wait().await;
+            self.host.close().await;
+            self.tracers.stop().await;
+            if let Some(identity) = self.identity {
+                identity.stop().await;
+            }
+        };
+        let limit = if self.grace.is_zero() { NEVER } else { LINGER + self.grace };
+        tokio::time::timeout(limit, drain).await.map_err(|_| StopError)
+    }
+
+    /// Waits until the shutdown API is called, or until a change of the resources asks for an end.
     pub async fn ended(&self) -> End {
         let mut end = self.end.clone();
-        match end.wait_for(Option::is_some).await.ok().and_then(|end| *end) {
+        match end.wait_for(Option::is_some).await.ok().and_then(|end| end.clone()) {
             Some(end) => end,
             None => std::future::pending().await, // cannot be: the sender lives in `self.info`
         }
@@ -154,19 +229,21 @@ impl Sidecar {
         self.log.debug(format_args!("Graceful shutdown timeout: {}", pillion_core::duration::format_go(self.grace)));
         self.log.info("Dapr is shutting down");
         self.closing.cancel();
-        if let Err(error) = self.resolver.close().await {
-            self.log.warn(format_args!("the name of this app could not be withdrawn: {error}"));
-        }
+        self.resolver.close(&self.log).await;
         let drain = async {
             // Messages first: their handlers may still need the APIs.
             self.subscriptions.shutdown(NEVER).await;
             self.serving.cancel();
+            self.idle.cancel();
             for tracker in [&self.servers, &self.app_task] {
                 tracker.close();
                 tracker.wait().await;
             }
             self.host.close().await;
             self.tracers.stop().await;
+            if let Some(identity) = self.identity {
+                identity.stop().await;
+            }
         };
         let limit = if self.grace.is_zero() { NEVER } else { self.grace };
         tokio::time::timeout(limit, drain).await.map_err(|_| StopError)?;
@@ -180,38 +257,63 @@ async fn start(
     environment: Environment,
     mut registry: Registry,
     log: Logger,
+    before: Option<Before<'_>>,
 ) -> Result<Sidecar, String> {
     let started = Instant::now();
-    log.warn("mTLS is disabled. Skipping certificate request and tls validation");
+    let board = Board::default();
+    let identity = security::obtain(&options, &environment, &board, &log).await?;
+    let tls = identity.as_ref().map(|identity| identity.tls().clone());
     let configuration = resources::configuration(&options, &environment, &log)?;
     log.info("standalone mode configured");
     log.info(format_args!("app id: {}", options.app_id));
     warn_about_missing_parts(&options, &log);
-    let listeners = Listeners::open(&options, &environment, &log)?;
-    registry.discover(&DiscoveryContext { sockets_dir: environment.sockets_dir(), log: log.clone() }).await;
+    let (listeners, old_resolver) = match before {
+        Some(Before { listeners, resolver }) => (listeners, Some(resolver)),
+        None => (Listeners::open(&options, &environment, &log)?, None),
+    };
+    let kept_listeners = listeners.share().map_err(|error| format!("the ports cannot be kept: {error}"))?;
+    let watch = reload::watch(&options, &configuration, &log);
+    registry
+        .discover(&DiscoveryContext { sockets_dir: environment.sockets_dir(), log: log.clone(), board: board.clone() })
+        .await;
     let loaded = resources::manifests(&options, &environment, &registry, &log)?;
-    let recorded = match options.metrics_port {
-        Some(_) => metrics::metrics(
+    let recorded = if options.metrics_port.is_some() || crate::tracing::wants_metrics(&environment) {
+        metrics::metrics(
             &options.app_id,
             environment.non_empty("NAMESPACE").unwrap_or_default(), // empty without one, as in the original
             &configuration.spec,
-        )?,
-        None => Metrics::off(), // nobody could read them
+            &log,
+        )?
+    } else {
+        Metrics::off() // nobody could read them
     };
+    if let Some(identity) = &identity {
+        let metrics = recorded.clone();
+        identity.watch_failures(move |reason| {
+            if let Some(metrics) = metrics.service() {
+                metrics.renewal_failed(reason);
+            }
+        });
+    }
+    let access = access_control(&options, &configuration, &recorded, &log)?;
     let policies = Arc::new(Policies::compile_measured(&loaded.resiliencies, &log, recorded.clone()));
-    let tracers = Tracers::start(&configuration.tracing, &options.app_id, &environment, &log)?;
+    let tracers = Tracers::start(&configuration.tracing, &options.app_id, &environment, &recorded, &log)?;
     let internal_port = listeners.internal.local_addr().map_err(|error| error.to_string())?.port();
     let host_address = environment.host_address();
-    let watchers = (&tracers.tracer, &recorded);
+    let watchers = (&tracers.tracer, &recorded, &board);
     let host = component_host(&options, &environment, registry, &configuration, policies.clone(), watchers, &log);
-    let resolver = resolver::open(&options, &configuration, &host, &host_address, internal_port, &log).await;
 
     log.info("Loading components…");
     host.load(&loaded.components, &configuration.components_deny).await?;
     log.info("All outstanding components processed");
+    let addresses = (host_address.as_str(), internal_port);
+    let resolver = resolver::open_or_take_over(old_resolver, &options, &configuration, &host, addresses, &log).await;
+    let mut mcp = McpServers::default();
+    mcp.follow(&loaded.others, &log)?;
     let endpoints = resources::endpoints(&loaded.http_endpoints, &host, &log).await;
-    let subscriptions = Arc::new(Subscriptions::new(host.blocks.pubsub.clone(), &log));
+    let subscriptions = Arc::new(Subscriptions::new(host.blocks.pubsub.clone(), &log).with_board(board.clone()));
     subscriptions.set_declarative(&loaded.subscriptions);
+    let _ = host.subscriptions.set(subscriptions.clone()); // the first and only time
 
     let health = AppHealth::new(options.app_health.is_none());
     let pipeline = host.pipeline("app", "spec.appHttpPipeline", &configuration.app_http_pipeline);
@@ -219,14 +321,18 @@ async fn start(
         .app_port
         .map(|port| app::channel(&options, port, &environment, health.clone(), pipeline.clone(), &recorded))
         .transpose()?;
-    let invoker = invoker(
-        &options,
-        &environment,
-        &host,
-        host_address,
-        resolver.clone(),
-        Endpoints::new(endpoints, options.read_buffer_bytes).with_pipeline(pipeline).with_metrics(recorded.clone()),
-        policies.clone(),
+    let invoker = Arc::new(
+        invoker(
+            &options,
+            &environment,
+            &host,
+            host_address,
+            resolver.resolver.clone(),
+            Endpoints::new(endpoints, options.read_buffer_bytes).with_pipeline(pipeline).with_metrics(recorded.clone()),
+            policies.clone(),
+        )
+        .controlled(access.clone())
+        .secured(tls.clone()),
     );
     invoker.set_app_channel(channel.clone());
 
@@ -237,16 +343,11 @@ async fn start(
         host: host.clone(),
         subscriptions: subscriptions.clone(),
         policies: policies.clone(),
-        features: configuration
-            .features
-            .iter()
-            .filter(|(_, enabled)| **enabled)
-            .map(|(name, _)| name.clone())
-            .collect(),
-        http_endpoints: loaded.http_endpoints.iter().map(|endpoint| endpoint.name.clone()).collect(),
-        resiliencies: loaded.resiliencies.iter().map(|resiliency| resiliency.name.clone()).collect(),
+        features: features(&configuration),
+        names: RwLock::new(reload::Names::of(&loaded, mcp.names())),
         app_connection: app_connection(&options),
         attributes: Mutex::new(BTreeMap::new()),
+        board,
         end,
         tracer: tracers.tracer.clone(),
         log: log.clone(),
@@ -255,6 +356,7 @@ async fn start(
     info.outbound.add("app");
 
     let serving = CancellationToken::new();
+    let idle = CancellationToken::new();
     let servers = TaskTracker::new();
     let parts = Parts {
         options: &options,
@@ -262,15 +364,34 @@ async fn start(
         configuration: &configuration,
         info: &info,
         invoker: &invoker,
+        idle: &idle,
+        tls: tls.as_ref(),
+        access,
     };
-    serve(parts, listeners, &servers, &serving, &log);
+    serve(parts, listeners, &servers, &serving, &log)?;
     info.outbound.ready("app");
 
     let closing = CancellationToken::new();
     let app_task = TaskTracker::new();
-    match (options.app_port, channel) {
-        (Some(port), Some(channel)) => {
-            let life = app_life(&options, port, channel, &info, health.clone(), closing.clone());
+    let questions = channel.as_ref().map(|channel| app_questions(&options, channel.clone(), &info));
+    if let Some(watch) = watch {
+        let parts = reload::Parts {
+            options: options.clone(),
+            environment: environment.clone(),
+            configuration: configuration.clone(),
+            host: host.clone(),
+            subscriptions: subscriptions.clone(),
+            policies: policies.clone(),
+            invoker: invoker.clone(),
+            questions: questions.clone(),
+            info: info.clone(),
+            log: log.clone(),
+        };
+        app_task.spawn(reload::Reloader::new(parts, watch, loaded, mcp).run(closing.clone()));
+    }
+    match (options.app_port, channel.zip(questions)) {
+        (Some(port), Some((channel, questions))) => {
+            let life = app_life(&options, port, channel, questions, &info, health.clone(), closing.clone());
             let (readiness, log) = (info.readiness.clone(), log.clone());
             app_task.spawn(life.run(move || announce_ready(&readiness, started, &log)));
         }
@@ -287,9 +408,12 @@ async fn start(
         grace,
         closing,
         serving,
+        idle,
+        listeners: kept_listeners,
         app_task,
         servers,
         tracers,
+        identity,
         log,
     })
 }
@@ -311,13 +435,25 @@ fn warn_about_missing_parts(options: &Options, log: &Logger) {
     }
 }
 
+fn access_control(
+    options: &Options,
+    configuration: &Configuration,
+    recorded: &Metrics,
+    log: &Logger,
+) -> Result<Option<Arc<AccessControl>>, String> {
+    let is_http = options.app_protocol.is_http();
+    AccessControl::compile(&configuration.access_control, is_http, recorded.clone(), log.scope("dapr.acl"))
+        .map(|access| access.map(Arc::new))
+        .map_err(|error| error.to_string())
+}
+
 fn component_host(
     options: &Options,
     environment: &Environment,
     registry: Registry,
     configuration: &Configuration,
     policies: Arc<Policies>,
-    (tracer, metrics): (&Tracer, &Metrics),
+    (tracer, metrics, board): (&Tracer, &Metrics, &Board),
     log: &Logger,
 ) -> Arc<ComponentHost> {
     let namespace = environment.non_empty("NAMESPACE");
@@ -339,11 +475,17 @@ fn component_host(
         app_id: options.app_id.clone(),
         namespace: namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned(),
         data_dir: environment.data_dir(),
+        has_actors: options.control_plane_given.contains(&"placement"),
         strict_sandbox: configuration.spec["wasm"]["strictSandbox"].as_bool().unwrap_or(false),
         metrics: metrics.clone(),
+        board: board.clone(),
         log: log.clone(),
         cancel: CancellationToken::new(),
         loaded: Mutex::default(),
+        idle: Mutex::default(),
+        pipelines: Mutex::default(),
+        subscriptions: OnceLock::new(),
+        closers: TaskTracker::new(),
     })
 }
 
@@ -355,7 +497,7 @@ fn invoker(
     resolver: Arc<dyn NameResolver>,
     endpoints: Endpoints,
     policies: Arc<Policies>,
-) -> Arc<Invoker> {
+) -> Invoker {
     let settings = InvokerOptions {
         app_id: options.app_id.clone(),
         namespace: host.namespace.clone(),
@@ -364,7 +506,7 @@ fn invoker(
         max_body_bytes: options.max_body_bytes,
     };
     let log = host.log.scope("dapr.runtime.direct_messaging");
-    Arc::new(Invoker::new(settings, resolver, endpoints, policies, log).with_metrics(host.metrics.clone()))
+    Invoker::new(settings, resolver, endpoints, policies, log).with_metrics(host.metrics.clone())
 }
 
 fn app_connection(options: &Options) -> Option<AppConnection> {
@@ -378,10 +520,34 @@ fn app_connection(options: &Options) -> Option<AppConnection> {
     })
 }
 
+fn features(configuration: &Configuration) -> Vec<String> {
+    let mut features: Vec<String> =
+        configuration.features.iter().filter(|(_, enabled)| **enabled).map(|(name, _)| name.clone()).collect();
+    let hot_reload = "HotReload".to_owned();
+    if reload::is_enabled(configuration) && !features.contains(&hot_reload) {
+        features.push(hot_reload);
+    }
+    features
+}
+
+fn app_questions(options: &Options, channel: AppChannel, info: &Info) -> Arc<AppQuestions> {
+    Arc::new(AppQuestions {
+        app_id: options.app_id.clone(),
+        channel,
+        ask_subscriptions: options.ask_subscriptions,
+        host: info.host.clone(),
+        subscriptions: info.subscriptions.clone(),
+        policies: info.policies.clone(),
+        state: tokio::sync::Mutex::default(),
+        log: info.log.clone(),
+    })
+}
+
 fn app_life(
     options: &Options,
     port: u16,
     channel: AppChannel,
+    questions: Arc<AppQuestions>,
     info: &Info,
     health: AppHealth,
     closing: CancellationToken,
@@ -395,12 +561,11 @@ fn app_life(
         health,
         probes: options.app_health.clone(),
         ask_config: options.ask_config,
-        ask_subscriptions: options.ask_subscriptions,
-        has_pubsub: info.host.has_pubsub(),
+        questions,
         subscriptions: info.subscriptions.clone(),
-        policies: info.policies.clone(),
         drain: if options.graceful_shutdown.is_zero() { NEVER } else { options.graceful_shutdown },
         tracer: info.tracer.clone(),
+        board: info.board.clone(),
         log: info.log.clone(),
         closing,
     }
@@ -413,10 +578,31 @@ struct Parts<'a> {
     configuration: &'a Configuration,
     info: &'a Arc<Info>,
     invoker: &'a Arc<Invoker>,
+    idle: &'a CancellationToken,
+    /// `None` = plain connections with other sidecars.
+    tls: Option<&'a MutualTls>,
+    access: Option<Arc<AccessControl>>,
 }
 
-fn serve(parts: Parts<'_>, listeners: Listeners, servers: &TaskTracker, serving: &CancellationToken, log: &Logger) {
+fn serve(
+    parts: Parts<'_>,
+    listeners: Listeners,
+    servers: &TaskTracker,
+    serving: &CancellationToken,
+    log: &Logger,
+) -> Result<(), String> {
     let Parts { options, configuration, info, invoker, .. } = parts;
+    let channels = invoker.clone();
+    let internal = InternalServer::new(
+        Arc::new(move || channels.app_channel()),
+        options.max_body_bytes,
+        log.scope("dapr.runtime.grpc.internal"),
+    )
+    .traced(info.tracer.clone(), &options.app_id)
+    .with_metrics(info.host.metrics.clone())
+    .controlled(parts.access)
+    .secured(parts.tls)
+    .map_err(|error| format!("TLS with other sidecars: {error}"))?;
     let token = parts.environment.non_empty("DAPR_API_TOKEN").map(|token| Secret::new(token.to_owned()));
     let blocks = &info.host.blocks;
     let http = HttpFront::new(
@@ -438,6 +624,7 @@ fn serve(parts: Parts<'_>, listeners: Listeners, servers: &TaskTracker, serving:
             obfuscate_urls: configuration.api_logging_obfuscate_urls,
             omit_health_checks: configuration.api_logging_omit_health_checks,
             pipeline: info.host.pipeline("server", "spec.httpPipeline", &configuration.http_pipeline),
+            idle: parts.idle.clone(),
             metrics: info.host.metrics.clone(),
             tracer: info.tracer.clone(),
             log: log.clone(),
@@ -506,15 +693,7 @@ fn serve(parts: Parts<'_>, listeners: Listeners, servers: &TaskTracker, serving:
             address.port()
         ));
     }
-    let channels = invoker.clone();
-    let internal = InternalServer::new(
-        Arc::new(move || channels.app_channel()),
-        options.max_body_bytes,
-        log.scope("dapr.runtime.grpc.internal"),
-    )
-    .traced(info.tracer.clone(), &options.app_id)
-    .with_metrics(info.host.metrics.clone());
-    spawn(Box::pin(internal.serve(listeners.internal, serving.clone())));
+    spawn(Box::pin(internal.serve(listeners.internal, listeners.shortcut, serving.clone())));
     let (purged, cancel) = (invoker.clone(), serving.clone());
     spawn(Box::pin(async move { purged.peers().run_purge(cancel).await }));
     for listener in listeners.profile {
@@ -529,4 +708,5 @@ fn serve(parts: Parts<'_>, listeners: Listeners, servers: &TaskTracker, serving:
         }
         spawn(Box::pin(metrics::serve(listener, info.host.metrics.clone(), log.clone(), serving.clone())));
     }
+    Ok(())
 }

@@ -1,27 +1,36 @@
-//! From the Configuration and the `OTEL_*` variables to a tracer.
+//! From the Configuration and the `OTEL_*` variables to a tracer, and to the export of metrics and log lines.
 //!
 //! *Source:* spec metrics.md §5.1; the meaning of the variables is that of the OpenTelemetry specification. *Invariant:* what the
 //! Configuration says counts before a variable.
 
-use std::time::Duration;
+mod signals;
+mod variables;
+
+use std::sync::Arc;
 
 use pillion_core::duration::parse_go;
-use pillion_core::log::Logger;
+use pillion_core::log::{LogTap, Logger};
 use pillion_resources::types::Tracing;
-use pillion_telemetry::trace::{
-    BatchSettings, ExporterSettings, OtlpProtocol, OtlpSettings, Tracer, TracerSettings, Trust,
-};
+use pillion_telemetry::export::{OtlpProtocol, OtlpSettings};
+use pillion_telemetry::logs::LogExport;
+use pillion_telemetry::metrics::{Metrics, MetricsExport};
+use pillion_telemetry::trace::{ExporterSettings, Tracer, TracerSettings};
 use serde_json::Value as Json;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::environment::Environment;
 
-/// The tracer of a sidecar and what sends its spans.
+pub(crate) use signals::wants_metrics;
+use variables::{Variables, batch, resource};
+
+/// The tracer of a sidecar, and what sends its spans, metrics and log lines.
 pub(crate) struct Tracers {
     pub(crate) tracer: Tracer,
     workers: TaskTracker,
     cancel: CancellationToken,
+    /// Sees the lines of this logger.
+    tap: Option<(Logger, Arc<dyn LogTap>)>,
 }
 
 impl Tracers {
@@ -33,6 +42,7 @@ impl Tracers {
         tracing: &Tracing,
         app_id: &str,
         environment: &Environment,
+        metrics: &Metrics,
         log: &Logger,
     ) -> Result<Self, String> {
         let settings = settings(tracing, app_id, environment, log)?;
@@ -42,7 +52,21 @@ impl Tracers {
         for exporter in exporters {
             workers.spawn(exporter.run(cancel.clone()));
         }
-        Ok(Self { tracer, workers, cancel })
+        let resource = resource(app_id, environment);
+        let mut tracers = Self { tracer, workers, cancel, tap: None };
+        let failed =
+            |signal: &'static str| move |error: String| format!("failed to setup the export of {signal}: {error}");
+        if let Some((collector, schedule)) = signals::metrics(environment, log).map_err(failed("metrics"))? {
+            let exporter = MetricsExport::new(metrics.clone(), &collector, schedule, resource.clone(), log);
+            tracers.workers.spawn(exporter.map_err(failed("metrics"))?.run(tracers.cancel.clone()));
+        }
+        if let Some((collector, batch)) = signals::logs(environment).map_err(failed("logs"))? {
+            let (tap, exporter) = LogExport::new(&collector, batch, resource, log).map_err(failed("logs"))?;
+            tracers.workers.spawn(exporter.run(tracers.cancel.clone()));
+            log.set_tap(tap.clone());
+            tracers.tap = Some((log.clone(), tap));
+        }
+        Ok(tracers)
     }
 
     /// Sends what is left; takes a few seconds at most.
@@ -50,6 +74,16 @@ impl Tracers {
         self.cancel.cancel();
         self.workers.close();
         self.workers.wait().await;
+    }
+}
+
+impl Drop for Tracers {
+    fn drop(&mut self) {
+        // A start that failed after this ends here, without anything left to send.
+        self.cancel.cancel();
+        if let Some((log, tap)) = &self.tap {
+            log.remove_tap(tap);
+        }
     }
 }
 
@@ -74,11 +108,17 @@ fn settings(
         }
         exporters.push(ExporterSettings::Otlp(otlp));
     }
-    Ok(TracerSettings { sampling_rate, exporters, resource: resource(app_id, environment), batch: batch(environment) })
+    Ok(TracerSettings {
+        sampling_rate,
+        exporters,
+        resource: resource(app_id, environment),
+        batch: batch(environment, "OTEL_BSP"),
+    })
 }
 
 /// The collector, and whether a variable names it.
 fn otlp(otel: &Json, environment: &Environment, log: &Logger) -> Result<Option<(OtlpSettings, bool)>, String> {
+    let variables = Variables { environment, signal: "TRACES" };
     let text = |field: &str| otel.get(field).and_then(Json::as_str).unwrap_or_default();
     let mut secure = otel.get("isSecure").and_then(Json::as_bool).unwrap_or(true);
     let configured = text("endpointAddress");
@@ -95,45 +135,22 @@ fn otlp(otel: &Json, environment: &Environment, log: &Logger) -> Result<Option<(
         };
         (configured.to_owned(), protocol)
     } else {
-        let Some(endpoint) = variable(environment, "ENDPOINT") else { return Ok(None) };
-        let protocol = variable(environment, "PROTOCOL").unwrap_or_default();
-        secure &= variable(environment, "INSECURE") != Some("true") && !endpoint.starts_with("http://");
-        let bare = endpoint.strip_prefix("http://").or_else(|| endpoint.strip_prefix("https://")).unwrap_or(endpoint);
-        let protocol = if protocol.starts_with("http") { OtlpProtocol::Http } else { OtlpProtocol::Grpc };
-        (http_path(bare, protocol, environment), protocol)
+        let Some(endpoint) = variables.get("ENDPOINT") else { return Ok(None) };
+        let (endpoint, allowed) = variables.place(endpoint);
+        secure &= allowed;
+        (endpoint, variables.protocol())
     };
     let mut headers = configured_headers(otel, environment, log);
     if headers.is_empty() {
-        headers = pairs(variable(environment, "HEADERS").unwrap_or_default());
+        headers = variables.headers();
     }
     let timeout = match parse_go(text("timeout")) {
         Ok(timeout) if !timeout.is_zero() => Some(timeout),
-        _ => variable(environment, "TIMEOUT").and_then(|millis| millis.parse().ok()).map(Duration::from_millis),
+        _ => variables.timeout(),
     };
-    let trust = match variable(environment, "CERTIFICATE") {
-        Some(file) => Trust::Pem(std::fs::read(file).map_err(|error| {
-            format!("failed to setup tracing: OTEL_EXPORTER_OTLP_CERTIFICATE: cannot read {file}: {error}")
-        })?),
-        None => Trust::System,
-    };
+    let trust = variables.trust().map_err(|error| format!("failed to setup tracing: {error}"))?;
     let settings = OtlpSettings { endpoint, protocol, secure, trust, headers, timeout };
     Ok(Some((settings, configured.is_empty())))
-}
-
-/// A variable of the trace exporter, else that of all exporters.
-fn variable<'a>(environment: &'a Environment, name: &str) -> Option<&'a str> {
-    let own = environment.non_empty(&format!("OTEL_EXPORTER_OTLP_TRACES_{name}"));
-    own.or_else(|| environment.non_empty(&format!("OTEL_EXPORTER_OTLP_{name}")))
-}
-
-/// The endpoint of all exporters is a base: the path of traces is added to a path it has. *Source:* OTLP exporter specification.
-fn http_path(endpoint: &str, protocol: OtlpProtocol, environment: &Environment) -> String {
-    let is_base = environment.non_empty("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").is_none();
-    let endpoint = endpoint.trim_end_matches('/');
-    if protocol == OtlpProtocol::Http && is_base && endpoint.contains('/') {
-        return format!("{endpoint}/v1/traces");
-    }
-    endpoint.to_owned()
 }
 
 /// `otel.headers`: `k=v` texts, or names with values.
@@ -156,44 +173,11 @@ fn configured_headers(otel: &Json, environment: &Environment, log: &Logger) -> V
     items.iter().filter_map(header).collect()
 }
 
-/// `k=v,k=v` with percent-encoded values.
-fn pairs(list: &str) -> Vec<(String, String)> {
-    let pair = |pair: &str| {
-        let (key, value) = pair.split_once('=')?;
-        Some((key.trim().to_owned(), unescape(value.trim()))).filter(|(key, _)| !key.is_empty())
-    };
-    list.split(',').filter_map(pair).collect()
-}
-
-fn unescape(text: &str) -> String {
-    percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
-}
-
-fn resource(app_id: &str, environment: &Environment) -> Vec<(String, String)> {
-    const SERVICE: &str = "service.name";
-    let mut attributes = pairs(environment.get("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default());
-    let named = attributes.iter().find(|(key, _)| key == SERVICE).map(|(_, value)| value.clone());
-    attributes.retain(|(key, _)| key != SERVICE);
-    let name = environment.non_empty("OTEL_SERVICE_NAME").map(str::to_owned).or(named);
-    attributes.insert(0, (SERVICE.to_owned(), name.unwrap_or_else(|| app_id.to_owned())));
-    attributes
-}
-
-/// `OTEL_BSP_*`; what is not a number above zero is left at its default.
-fn batch(environment: &Environment) -> BatchSettings {
-    let defaults = BatchSettings::default();
-    let number = |name: &str| environment.get(name)?.trim().parse::<usize>().ok().filter(|number| *number > 0);
-    let millis = |name: &str| number(name).map(|millis| Duration::from_millis(millis as u64));
-    BatchSettings {
-        queue_max: number("OTEL_BSP_MAX_QUEUE_SIZE").unwrap_or(defaults.queue_max),
-        batch_max: number("OTEL_BSP_MAX_EXPORT_BATCH_SIZE").unwrap_or(defaults.batch_max),
-        delay: millis("OTEL_BSP_SCHEDULE_DELAY").unwrap_or(defaults.delay),
-        timeout: millis("OTEL_BSP_EXPORT_TIMEOUT").unwrap_or(defaults.timeout),
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
+    use pillion_telemetry::export::BatchSettings;
     use serde_json::json;
 
     use super::*;
@@ -286,7 +270,7 @@ mod tests {
 
     #[test]
     fn the_service_is_the_app_unless_it_is_named() {
-        let name = |variables: &[(&str, &str)]| of(Tracing::default(), variables).resource;
+        let name = |variables: &[(&str, &str)]| of(Tracing::default(), variables).resource.attributes;
         let pair = |key: &str, value: &str| (key.to_owned(), value.to_owned());
         assert_eq!(name(&[]), [pair("service.name", "cart")]);
         let attributes = ("OTEL_RESOURCE_ATTRIBUTES", "service.namespace=prod,service.name=x");

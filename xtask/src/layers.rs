@@ -29,7 +29,7 @@ const TABLE: &[(&str, &[&str])] = &[
     ("dashboard",       &["base"]),
     ("pillion",         &["cli", "sidecar", "control-plane", "dashboard", "catalog", "base"]),
     ("example",         &[]),
-    ("tool",            &[]),
+    ("tool",            &["base"]),
 ];
 /// Layers whose crates may import anything, because nothing but tests imports them.
 const TEST_ONLY: &str = "test-only";
@@ -44,8 +44,15 @@ const FOR_TESTS: &[(&str, &[&str])] = &[
     ("sidecar",         &["component", "catalog"]),
 ];
 /// A base crate imports only base crates further down this list's end: `proto` and `core` import none.
-const BASE_ORDER: &[&str] =
-    &["pillion-security", "pillion-telemetry", "pillion-resources", "pillion-proto", "pillion-core"];
+const BASE_ORDER: &[&str] = &[
+    "pillion-http-client",
+    "pillion-identity",
+    "pillion-security",
+    "pillion-telemetry",
+    "pillion-resources",
+    "pillion-proto",
+    "pillion-core",
+];
 
 /// Runs the command.
 ///
@@ -122,7 +129,7 @@ fn row<'a>(table: &'a [(&str, &'a [&'a str])], layer: &str) -> Option<&'a [&'a s
 fn downwards(from: &str, to: &str) -> bool {
     let place = |name: &str| BASE_ORDER.iter().position(|known| *known == name);
     match (place(from), place(to)) {
-        (Some(from), Some(to)) => from < to && from < 3, // proto and core import none
+        (Some(from), Some(to)) => from < to && from < BASE_ORDER.len() - 2, // proto and core import none
         _ => false,
     }
 }

@@ -8,7 +8,7 @@ use pillion_proto::google::protobuf::Any;
 use pillion_proto::runtime::v1 as pb;
 use pillion_runtime::app_channel::{from_metadata, to_metadata};
 use pillion_runtime::body::Body;
-use pillion_runtime::message::{AppStatus, DAPR_API_TOKEN, InvokeRequest};
+use pillion_runtime::message::{AppStatus, DAPR_API_TOKEN, InvokeRequest, NO_VERB};
 use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
@@ -102,6 +102,8 @@ fn verb(extension: &HttpExtension) -> Method {
         Verb::Options => Method::OPTIONS,
         Verb::Trace => Method::TRACE,
         Verb::Patch => Method::PATCH,
-        Verb::Post | Verb::None => Method::POST,
+        Verb::Post => Method::POST,
+        // Only an app that speaks HTTP needs one, and refuses the call.
+        Verb::None => Method::from_bytes(NO_VERB.as_bytes()).unwrap_or(Method::POST),
     }
 }

@@ -26,6 +26,12 @@ pub(super) fn to_message(metadata: RuntimeMetadata) -> pb::GetMetadataResponse {
             placement: PLACEMENT_DISCONNECTED.to_owned(),
             ..Default::default()
         }),
+        mcp_servers: metadata.mcp_servers.into_iter().map(|name| pb::MetadataMcpServer { name }).collect(),
+        workflow_access_policies: metadata
+            .workflow_access_policies
+            .into_iter()
+            .map(|name| pb::MetadataWorkflowAccessPolicy { name })
+            .collect(),
         resiliencies: metadata.resiliencies.into_iter().map(|name| pb::MetadataResiliency { name }).collect(),
         ..Default::default()
     }

@@ -125,7 +125,7 @@ fn describe_metadata(span: &mut Span, headers: &HeaderMap) {
     for (name, value) in headers {
         let name = name.as_str();
         if name.starts_with("dapr-") && !name.ends_with("-bin") && name != DAPR_API_TOKEN {
-            span.set(name.to_owned(), String::from_utf8_lossy(value.as_bytes()));
+            span.set(name, String::from_utf8_lossy(value.as_bytes()));
         }
     }
 }
@@ -211,7 +211,7 @@ impl Described for pb::InvokeServiceRequest {
         let method = self.message.as_ref().map_or("", |message| message.method.as_str());
         span.set("rpc.service", "ServiceInvocation");
         span.set("net.peer.name", self.id.as_str());
-        span.rename(format!("CallLocal/{}/{method}", self.id));
+        span.rename(["CallLocal/", &self.id, "/", method].concat());
     }
 }
 

@@ -11,9 +11,11 @@ use std::time::Instant;
 use http::{HeaderMap, Method, Request, Uri};
 use http_body::Body as _;
 use pillion_core::error::{ApiError, table};
-use pillion_core::log::{Level, Logger};
+use pillion_core::log::{FieldValue, Level, Logger};
 use pillion_runtime::body::{Body, CollectError};
 use pillion_runtime::message::DAPR_API_TOKEN;
+use pillion_telemetry::trace::{TRACE_PARENT, TraceContext};
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cors::Cors;
@@ -63,6 +65,10 @@ impl HttpFront {
 
     pub(super) fn log(&self) -> &Logger {
         &self.shared.options.log
+    }
+
+    pub(super) fn idle(&self) -> &CancellationToken {
+        &self.shared.options.idle
     }
 
     pub(super) fn read_buffer_bytes(&self) -> usize {
@@ -151,24 +157,32 @@ impl Shared {
 
     async fn logged(&self, call: Incall) -> HttpResponse {
         let started = Instant::now();
-        let verb_and_path = format!("{} {}", call.verb, path::decode_path(call.uri.path()));
-        let agent = call.headers.get(http::header::USER_AGENT).and_then(|agent| agent.to_str().ok()).map(str::to_owned);
+        let (verb, uri) = (call.verb.clone(), call.uri.clone()); // copies share their bytes
+        let agent = call.headers.get(http::header::USER_AGENT).cloned();
+        let trace =
+            call.headers.get(TRACE_PARENT).filter(|_| self.api_log.is_tapped()).and_then(TraceContext::of_value);
+        let target = if self.options.obfuscate_urls { invoked(&call) } else { None };
         let (endpoint, response) = self.route(call).await;
         let Some(endpoint) = endpoint else { return response };
         if self.options.omit_health_checks && matches!(endpoint.call, Call::Health | Call::OutboundHealth) {
             return response;
         }
-        let method = if self.options.obfuscate_urls { endpoint.name.to_owned() } else { verb_and_path };
-        let mut fields = vec![
-            ("method", method),
-            ("code", response.status().as_u16().to_string()),
-            ("size", response.body().size_hint().lower().to_string()),
-            ("duration", started.elapsed().as_millis().to_string()),
+        let method = match target {
+            _ if !self.options.obfuscate_urls => [verb.as_str(), " ", &path::decode_path(uri.path())].concat().into(),
+            Some(target) if endpoint.call == Call::Invoke => format!("{}/{target}", endpoint.name).into(),
+            _ => Cow::Borrowed(endpoint.name),
+        };
+        let agent = agent.as_ref().and_then(|agent| agent.to_str().ok());
+        let elapsed = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let fields = [
+            ("method", FieldValue::Text(&method)),
+            ("code", FieldValue::Number(response.status().as_u16().into())),
+            ("size", FieldValue::Number(response.body().size_hint().lower())),
+            ("duration", FieldValue::Number(elapsed)),
+            ("useragent", FieldValue::Text(agent.unwrap_or_default())),
         ];
-        if let Some(agent) = agent {
-            fields.push(("useragent", agent));
-        }
-        self.api_log.with_fields(Level::Info, "HTTP API Called", &fields);
+        let sent = if agent.is_some() { fields.len() } else { fields.len() - 1 };
+        self.api_log.request(Level::Info, "HTTP API Called", &fields[..sent], trace.map(TraceContext::for_log));
         response
     }
 
@@ -236,4 +250,13 @@ fn unescape(text: &str) -> Result<Cow<'_, str>, String> {
 
 fn not_built(name: &str) -> ApiError {
     ApiError::new(&table::API_UNIMPLEMENTED, format!("{name} is not supported by this version of the sidecar yet"))
+}
+
+/// The app an invocation goes to.
+fn invoked(call: &Incall) -> Option<String> {
+    let path = path::decode_path(call.uri.path());
+    if let Some(rest) = path.strip_prefix("/v1.0/invoke/") {
+        return rest.split_once("/method/").map(|(target, _)| target.to_owned());
+    }
+    call.headers.get("dapr-app-id").and_then(|target| target.to_str().ok()).map(str::to_owned)
 }

@@ -133,6 +133,8 @@ fn grpc_status(number: i32, answer: &InvokeResponse) -> HttpResponse {
     }
     let code = GrpcCode::from_number(number).http_status();
     let mut response = respond::json_bytes(code, Body::full(Value::Object(body).to_string()));
+    // *Source:* the original says nothing of the type, and its HTTP server guesses.
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
     for (name, value) in &answer.headers {
         if name != CONTENT_TYPE {
             response.headers_mut().append(name, value.clone());

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use pillion_core::board::Part;
 use pillion_core::duration::format_go;
 use pillion_core::error::{ApiError, table};
 use serde::Serialize;
@@ -72,9 +73,16 @@ struct Metadata {
     actor_runtime: ActorRuntime,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     resiliencies: Vec<Named>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    mcp_servers: Vec<Named>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    workflow_access_policies: Vec<Named>,
     /// Ours.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     circuit_breakers: Vec<Breaker>,
+    /// Ours: what waits or is unhealthy, and what to do; absent when all is well.
+    #[serde(rename = "pillionDoctor", skip_serializing_if = "Vec::is_empty")]
+    doctor: Vec<DoctorPart>,
     /// Ours: the version of this program behind the compatible one.
     pillion_version: &'static str,
 }
@@ -152,6 +160,35 @@ struct Breaker {
     state: String,
 }
 
+/// One part that waits or is unhealthy.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DoctorPart {
+    part: &'static str,
+    name: String,
+    state: &'static str,
+    reason: String,
+    since: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    last_error: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    what_to_do: String,
+}
+
+impl From<Part> for DoctorPart {
+    fn from(part: Part) -> Self {
+        Self {
+            part: part.kind,
+            state: part.trouble.name(),
+            since: part.since_text(),
+            name: part.name,
+            reason: part.reason,
+            last_error: part.last_error,
+            what_to_do: part.advice,
+        }
+    }
+}
+
 fn is_zero(number: &i32) -> bool {
     *number == 0
 }
@@ -175,9 +212,12 @@ impl From<RuntimeMetadata> for Metadata {
                 placement: PLACEMENT_DISCONNECTED,
             },
             resiliencies: named(metadata.resiliencies),
+            mcp_servers: named(metadata.mcp_servers),
+            workflow_access_policies: named(metadata.workflow_access_policies),
             circuit_breakers: breakers
                 .map(|breaker| Breaker { name: breaker.name, target: breaker.target, state: breaker.state })
                 .collect(),
+            doctor: metadata.parts.into_iter().map(DoctorPart::from).collect(),
             pillion_version: env!("CARGO_PKG_VERSION"),
         }
     }

@@ -30,6 +30,7 @@ use pillion_core::secret::Secret;
 use pillion_invocation::Invoker;
 use pillion_telemetry::metrics::Metrics;
 use pillion_telemetry::trace::Tracer;
+use tokio_util::sync::CancellationToken;
 
 use crate::runtime_info::RuntimeInfo;
 
@@ -72,6 +73,9 @@ pub struct HttpOptions {
     pub omit_health_checks: bool,
     /// `spec.httpPipeline` of the Configuration.
     pub pipeline: HttpPipeline,
+    /// Cancelled when connections without a request are to close. A server that is cancelled before that closes each connection after
+    /// its next answer, so that no client finds it closed under its request.
+    pub idle: CancellationToken,
     /// Counts calls and errors.
     pub metrics: Metrics,
     /// Starts spans and decides about trace contexts.

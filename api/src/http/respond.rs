@@ -59,9 +59,16 @@ pub(crate) fn bad_request() -> HttpResponse {
 
 /// An error as the body of spec errors.md §1.
 pub(crate) fn error(error: &ApiError) -> HttpResponse {
-    let mut response = json_bytes(error.http, Body::full(Value::Object(error_body(error)).to_string()));
+    let mut response = json_bytes(error.http, Body::full(in_order(&error_body(error))));
     ErrorLabels::mark(response.extensions_mut(), error);
     response
+}
+
+/// The fields in the order of the original, which some look at.
+fn in_order(body: &Map<String, Value>) -> String {
+    let fields = ["errorCode", "message", "details"].into_iter().filter_map(|name| Some((name, body.get(name)?)));
+    let fields: Vec<String> = fields.map(|(name, value)| format!("\"{name}\":{value}")).collect();
+    format!("{{{}}}", fields.join(","))
 }
 
 fn error_body(error: &ApiError) -> Map<String, Value> {

@@ -14,7 +14,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use pillion_runtime::body::{Body, BodyError};
-use pillion_runtime::http1::server::{End, Rewound, serve};
+use pillion_runtime::http1::server::{End, Rewound, serve_until};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
@@ -52,10 +52,11 @@ impl HttpFront {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let buffer = BUFFER_BYTES_MIN.max(self.read_buffer_bytes() + HEAD_SLACK);
-        let ended = match serve(stream, buffer, &cancel, |request| self.answer(request, peer)).await {
+        let ended = match serve_until(stream, buffer, &cancel, self.idle(), |request| self.answer(request, peer)).await
+        {
             Ok(End::Closed) => Ok(()),
             // Boxed, so that the far more frequent plain connections do not carry its size.
-            Ok(End::Other(rest)) => Box::pin(self.go_on(rest, peer, buffer, &cancel)).await,
+            Ok(End::Other(rest)) => Box::pin(self.go_on(rest, peer, buffer)).await,
             Err(error) => Err(error.into()),
         };
         if let Err(error) = ended {
@@ -64,17 +65,11 @@ impl HttpFront {
     }
 
     /// Serves the rest of a connection that is more than plain HTTP/1.1.
-    async fn go_on<S>(
-        &self,
-        rest: Rewound<S>,
-        peer: Option<SocketAddr>,
-        buffer: usize,
-        cancel: &CancellationToken,
-    ) -> Result<(), BodyError>
+    async fn go_on<S>(&self, rest: Rewound<S>, peer: Option<SocketAddr>, buffer: usize) -> Result<(), BodyError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let io = TokioIo::new(rest);
+        let (io, cancel) = (TokioIo::new(rest), self.idle());
         let front = self.clone();
         let service = service_fn(move |request: Request<Incoming>| {
             let front = front.clone();

@@ -4,8 +4,9 @@
 //! context to pass on in the request's `traceparent`. *Invariant:* a request that is not sampled gets a context and nothing more;
 //! the token of the API is never an attribute.
 
-use http::{HeaderMap, HeaderValue};
-use pillion_runtime::message::{DAPR_API_TOKEN, clean_path};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, HeaderName, HeaderValue};
+use pillion_runtime::message::{DAPR_API_TOKEN, DAPR_APP_ID, clean_path};
 use pillion_telemetry::trace::{
     BAGGAGE, BaggageError, NO_CONTEXT, Span, SpanKind, Started, TRACE_PARENT, TRACE_STATE, TraceContext, check_baggage,
     forget_state, http_failure,
@@ -39,8 +40,8 @@ impl Shared {
         let tracer = &self.options.tracer;
         let parent = call.headers.get(TRACE_PARENT).and_then(TraceContext::of_value);
         forget_state(&mut call.headers, parent.is_some());
-        let Started { context, span } =
-            tracer.start(SpanKind::Client, parent, || path::decode_path(call.uri.path()).into_owned());
+        // The name follows when it is known what the call is for.
+        let Started { context, span } = tracer.start(SpanKind::Client, parent, String::new);
         let span = span.map(|mut span| {
             self.describe(&mut span, call);
             span
@@ -62,29 +63,30 @@ impl Shared {
 
     fn describe(&self, span: &mut Span, call: &Incall) {
         let path = path::decode_path(call.uri.path());
-        let api = format!("{} {path}", call.verb);
         for (name, value) in &call.headers {
             let name = name.as_str();
             if name.starts_with("dapr-") && name != DAPR_API_TOKEN {
-                span.set(name.to_owned(), String::from_utf8_lossy(value.as_bytes()));
+                span.set(name, String::from_utf8_lossy(value.as_bytes()));
             }
         }
         if let Some(state) = call.headers.get(TRACE_STATE).and_then(|state| state.to_str().ok()) {
             span.set_state(state);
         }
+        let api = [call.verb.as_str(), " ", &path];
         let cleaned = path::clean(call.uri.path());
-        match self.options.rules.find(&call.verb, &cleaned) {
+        let name = match self.options.rules.find(&call.verb, &cleaned) {
             Some((endpoint, _)) if endpoint.call != Call::Invoke => describe_block(span, &cleaned, &api),
             Some(_) => describe_invoke(span, &path, &call.headers),
-            None => {}
-        }
+            None => None,
+        };
+        span.rename(name.unwrap_or_else(|| path.clone().into_owned()));
         span.set("dapr.protocol", "http");
-        span.set("dapr.api", api);
+        span.set_parts("dapr.api", &api);
         span.set("http.request.method", call.verb.as_str());
         span.set("url.full", call.uri.path_and_query().map_or("", |target| target.as_str()));
         if let Some(peer) = call.peer {
-            span.set("server.address", peer.ip().to_string());
-            span.set("server.port", peer.port().to_string());
+            span.set_shown("server.address", peer.ip());
+            span.set_shown("server.port", peer.port());
         }
     }
 }
@@ -105,7 +107,7 @@ impl Trace {
         }
         if let Some(mut span) = self.span {
             let code = response.status().as_u16();
-            span.set("dapr.status_code", code.to_string());
+            span.set_shown("dapr.status_code", code);
             if let Some(reason) = http_failure(code) {
                 span.fail(reason);
             }
@@ -128,30 +130,38 @@ fn baggage(headers: &HeaderMap) -> Result<Option<HeaderValue>, BaggageError> {
     Ok(HeaderValue::from_bytes(&joined).ok())
 }
 
-/// Whom a service invocation is for.
-fn describe_invoke(span: &mut Span, path: &str, headers: &HeaderMap) {
-    let mut headers = headers.clone(); // the header of the target is taken out
-    let Some((target, method)) = find_target(path, &mut headers) else { return };
+/// Whom a service invocation is for; gives the name of the span.
+fn describe_invoke(span: &mut Span, path: &str, headers: &HeaderMap) -> Option<String> {
+    // What names the target is taken out where it is looked for, so only that is copied.
+    let mut few = HeaderMap::new();
+    let named = headers.get(DAPR_APP_ID).filter(|id| id.to_str().is_ok_and(|id| !id.is_empty()));
+    if let Some(id) = named {
+        few.insert(HeaderName::from_static(DAPR_APP_ID), id.clone());
+    } else if let Some(credentials) = headers.get(AUTHORIZATION) {
+        few.insert(AUTHORIZATION, credentials.clone());
+    }
+    let (target, method) = find_target(path, &mut few)?;
     span.set("rpc.service", "ServiceInvocation");
-    span.rename(format!("CallLocal/{target}/{method}"));
-    span.set("net.peer.name", target);
+    span.set("net.peer.name", &target);
+    Some(["CallLocal/", &target, "/", &method].concat())
 }
 
-/// Which component or actor a call is for; `path` is cleaned and still escaped.
-fn describe_block(span: &mut Span, path: &str, api: &str) {
+/// Which component or actor a call is for; `path` is cleaned and still escaped. Gives the name of the span where it is not the
+/// path.
+fn describe_block(span: &mut Span, path: &str, api: &[&str]) -> Option<String> {
     let plain = |segment: &str| path::unescape_parameter(segment).unwrap_or_default();
     let mut segments = path.trim_matches('/').split('/').skip(1);
     let mut next = || segments.next().unwrap_or_default();
-    let store = |span: &mut Span, system: &'static str, name: String| {
+    let store = |span: &mut Span, system: &'static str, name: &str| {
         span.set("db.system", system);
         span.set("db.connection_string", system);
-        span.set("db.statement", api);
+        span.set_parts("db.statement", api);
         span.set("db.name", name);
     };
     match next() {
-        "state" => store(span, "state", plain(next())),
-        "secrets" => store(span, "secrets", plain(next())),
-        "bindings" => store(span, "bindings", plain(next())),
+        "state" => store(span, "state", &plain(next())),
+        "secrets" => store(span, "secrets", &plain(next())),
+        "bindings" => store(span, "bindings", &plain(next())),
         "publish" => {
             if next() == "bulk" {
                 let _pubsub = next();
@@ -161,21 +171,21 @@ fn describe_block(span: &mut Span, path: &str, api: &str) {
         }
         "actors" => {
             let (kind, id, part) = (plain(next()), plain(next()), next());
-            let actor = format!("{kind}.{id}");
-            span.set("dapr.actor", actor.as_str());
+            span.set_parts("dapr.actor", &[&kind, ".", &id]);
             match part {
-                "state" => store(span, "state", "actor".to_owned()),
+                "state" => store(span, "state", "actor"),
                 "method" => {
                     let method = clean_path(&plain(&segments.collect::<Vec<_>>().join("/")));
                     span.set("rpc.service", "ServiceInvocation");
-                    span.set("net.peer.name", actor);
-                    span.rename(format!("CallActor/{kind}/{method}"));
+                    span.set_parts("net.peer.name", &[&kind, ".", &id]);
+                    return Some(format!("CallActor/{kind}/{method}"));
                 }
                 _ => {}
             }
         }
         _ => {}
     }
+    None
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 //! *Job:* hold what has no I/O and no protocol of its own. *Neighbours:* everything imports it, it imports nothing of
 //! ours. *Invariant:* no statics with state; a clock, a logger and a shutdown token are values that are passed in.
 
+pub mod board;
 pub mod duration;
 pub mod error;
 pub mod flags;

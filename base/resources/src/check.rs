@@ -29,6 +29,8 @@ pub(crate) struct Checker {
     pub(crate) findings: Vec<Finding>,
     /// The document has a value of a wrong type, so it is skipped as a whole.
     pub(crate) unusable: bool,
+    /// A field is unknown or missing: what the rules miss may be a consequence.
+    slip: bool,
     lines: HashMap<String, usize>,
     document_line: usize,
 }
@@ -40,6 +42,7 @@ impl Checker {
             dialect,
             findings: Vec::new(),
             unusable: false,
+            slip: false,
             lines: HashMap::new(),
             document_line,
         }
@@ -69,6 +72,24 @@ impl Checker {
     ) {
         let line = self.line(path);
         self.at(severity, line, path, message, suggestion);
+    }
+
+    /// Reports that something is not there, unless a misspelled or missing field explains that.
+    pub(crate) fn report_absence(
+        &mut self,
+        severity: Severity,
+        path: &str,
+        message: impl Into<String>,
+        suggestion: impl Into<String>,
+    ) {
+        if !self.slip {
+            self.report(severity, path, message, suggestion);
+        }
+    }
+
+    /// Whether a field is unknown or missing.
+    pub(crate) fn has_slip(&self) -> bool {
+        self.slip
     }
 
     fn at(
@@ -145,7 +166,8 @@ impl Checker {
             .iter()
             .filter(|field| field.required && !out.contains_key(field.name) && !meant.contains(&field.name))
         {
-            self.missing(field, node.line, path);
+            let line = self.lines.get(path).copied().unwrap_or(node.line);
+            self.missing(field, line, path);
         }
         Json::Object(out)
     }
@@ -170,7 +192,7 @@ impl Checker {
             return;
         }
         self.lines.insert(path.to_owned(), if line > 0 { line } else { node.line });
-        if node.is_null() {
+        if node.is_null() && !(field.required && one_required(&field.shape)) {
             return;
         }
         let value = self.value(node, path, &field.shape);
@@ -183,6 +205,7 @@ impl Checker {
 
     /// `required` is the required field that was probably meant.
     fn unknown_field(&mut self, key: &str, line: usize, path: &str, fields: &[Field], required: Option<&str>) {
+        self.slip = true;
         if let Some(name) = required {
             let message = format!("unknown field, and the required {name} is not given");
             let suggestion = if key == "routes" && name == "route" {
@@ -206,6 +229,7 @@ impl Checker {
     }
 
     fn missing(&mut self, field: &Field, line: usize, path: &str) {
+        self.slip = true;
         let field_path = join(path, field.name);
         let line = self.lines.get(&field_path).copied().unwrap_or(line);
         let message = match field.shape {
@@ -216,7 +240,7 @@ impl Checker {
         };
         let nameless = field_path == "metadata" || field_path == "metadata.name";
         let message = if nameless { message + self.consequence() } else { message };
-        self.at(Severity::Error, line, &field_path, message, "");
+        self.at(Severity::Error, line, &field_path, message, format!("add {}: {}", field.name, example(field)));
     }
 
     fn value(&mut self, node: &Node, path: &str, shape: &Shape) -> Json {
@@ -245,7 +269,7 @@ impl Checker {
 
     fn text(&mut self, node: &Node, path: &str) -> Json {
         let Value::Scalar { resolved, text } = &node.value else {
-            return self.wrong(node, path, "text", "");
+            return self.wrong(node, path, "text", "write one text behind the colon");
         };
         if *resolved == Scalar::Text || self.dialect == Dialect::Configuration {
             return Json::String(text.clone());
@@ -265,13 +289,24 @@ impl Checker {
     }
 
     fn word(&mut self, node: &Node, path: &str, words: &[&'static str], case: Case) -> Json {
+        if !matches!(node.value, Value::Scalar { .. }) {
+            return self.wrong(
+                node,
+                path,
+                &format!("one of {}", words.join(", ")),
+                "write one of them behind the colon",
+            );
+        }
         let value = self.text(node, path);
         let Some(text) = value.as_str() else { return value };
         let same = |word: &&str| {
             if case == Case::Ignored { word.eq_ignore_ascii_case(text) } else { *word == text }
         };
         if !text.is_empty() && !self.is_variable(text) && !words.iter().any(same) {
-            let suggestion = did_you_mean(text, words.iter().copied());
+            let suggestion = or_else(did_you_mean(text, words.iter().copied()), || match nearest_start(text, words) {
+                Some(word) => format!("did you mean {word}?"),
+                None => "write one of them".to_owned(),
+            });
             self.at(
                 Severity::Error,
                 node.line,
@@ -297,7 +332,7 @@ impl Checker {
             Value::Scalar { text, .. } if self.is_variable(text) => Json::Null,
             Value::Scalar { text, .. } if text == "1" => self.wrong(node, path, "true or false", "write true"),
             Value::Scalar { text, .. } if text == "0" => self.wrong(node, path, "true or false", "write false"),
-            _ => self.wrong(node, path, "true or false", ""),
+            _ => self.wrong(node, path, "true or false", "write true or false"),
         }
     }
 
@@ -311,7 +346,7 @@ impl Checker {
                 return self.wrong(node, path, "a whole number", "remove the quotes");
             }
             Value::Scalar { text, .. } if self.is_variable(text) => return Json::Null,
-            _ => return self.wrong(node, path, "a whole number", ""),
+            _ => return self.wrong(node, path, "a whole number", "write a number, without quotes and units"),
         };
         if value < least || value > most {
             let range = if most >= i128::from(i32::MAX) {
@@ -319,22 +354,27 @@ impl Checker {
             } else {
                 format!("from {least} to {most}")
             };
-            self.at(Severity::Error, node.line, path, format!("expected a whole number {range}, found {value}"), "");
+            let near = if value < least { least } else { most };
+            let message = format!("expected a whole number {range}, found {value}");
+            self.at(Severity::Error, node.line, path, message, format!("write for example {near}"));
         }
         match i64::try_from(value) {
             Ok(value) => Json::from(value),
-            Err(_) => self.wrong(node, path, "a whole number of 64 bits", ""),
+            Err(_) => self.wrong(node, path, "a whole number of 64 bits", "write a smaller number"),
         }
     }
 
     fn duration<T>(&mut self, node: &Node, path: &str, parse: fn(&str) -> Result<T, String>, expected: &str) -> Json {
+        if !matches!(node.value, Value::Scalar { .. }) {
+            return self.wrong(node, path, expected, "write for example 5s behind the colon");
+        }
         let value = self.text(node, path);
         if let Some(text) = value.as_str().filter(|text| !text.is_empty() && !self.is_variable(text))
             && parse(text).is_err()
         {
             let suggestion = match text.trim().parse::<u64>() {
                 Ok(number) => format!("did you mean {number}s or {number}ms?"),
-                Err(_) => duration_hint(text),
+                Err(_) => or_else(duration_hint(text), || "write for example 5s".to_owned()),
             };
             self.at(Severity::Error, node.line, path, format!("expected {expected}, found {text:?}"), suggestion);
         }
@@ -373,6 +413,48 @@ impl Checker {
             out.insert(entry.key.clone(), self.value(&entry.value, &entry_path, item));
         }
         Json::Object(out)
+    }
+}
+
+fn or_else(text: String, other: impl FnOnce() -> String) -> String {
+    if text.is_empty() { other() } else { text }
+}
+
+/// A word with the same first letters, for words that are too short for a distance.
+fn nearest_start<'a>(text: &str, words: &[&'a str]) -> Option<&'a str> {
+    let begin: String = text.chars().take(3).collect::<String>().to_lowercase();
+    words.iter().copied().find(|word| begin.len() == 3 && word.to_lowercase().starts_with(&begin))
+}
+
+/// Whether exactly one field of an object is required, so that its absence can be told instead of the object's.
+fn one_required(shape: &Shape) -> bool {
+    matches!(shape, Shape::Object(fields) if fields.iter().filter(|field| field.required).count() == 1)
+}
+
+/// What could be written for a field.
+fn example(field: &Field) -> String {
+    let by_name = match field.name {
+        "name" => "with a name",
+        "type" => "with a type such as state.sqlite",
+        "topic" | "pubsubname" | "storeName" => "with its name",
+        "appId" | "appID" => "with the ID of an app",
+        "route" | "path" => "with a path of the app such as /orders",
+        "baseUrl" | "url" | "issuer" => "with a URL such as https://example.com",
+        "namespace" => "with a namespace such as default",
+        "trustDomain" => "with a trust domain such as public",
+        "version" => "with a version such as v1",
+        _ => "",
+    };
+    match field.shape {
+        _ if !by_name.is_empty() => by_name.to_owned(),
+        Shape::Word(words, _) => words.first().copied().unwrap_or_default().to_owned(),
+        Shape::Object(fields) => {
+            let names: Vec<&str> = fields.iter().filter(|field| field.required).map(|field| field.name).collect();
+            let names = if names.is_empty() { fields.iter().take(3).map(|field| field.name).collect() } else { names };
+            format!("with {} below it", names.join(", "))
+        }
+        Shape::List(_) => "with an entry after a dash below it".to_owned(),
+        _ => "with a value".to_owned(),
     }
 }
 

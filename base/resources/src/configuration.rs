@@ -13,7 +13,10 @@ use crate::load::read_text;
 use crate::manifest::finding;
 use crate::rules;
 use crate::schema::{KINDS, Kind};
-use crate::types::{ApiRule, Configuration, NameResolution, PipelineHandler, SecretsScope, Tracing};
+use crate::types::{
+    AccessControlSpec, AccessOperation, AccessPolicy, ApiRule, Configuration, NameResolution, PipelineHandler,
+    SecretsScope, Tracing,
+};
 use crate::unbuilt;
 use crate::yaml::{Chunk, Node, parse, split};
 
@@ -112,7 +115,7 @@ fn read(
         );
     }
     rules::configuration(&mut checker, &document);
-    *fatal |= unbuilt::configuration(&mut checker, &document);
+    unbuilt::configuration(&mut checker, &document);
     *fatal |= checker.unusable || checker.findings.iter().any(is_fatal);
     findings.append(&mut checker.findings);
     Some(document)
@@ -134,7 +137,7 @@ fn parse_document(file: &Path, chunk: Chunk<'_>, findings: &mut Vec<Finding>) ->
         return Ok(parsed.root);
     }
     findings.extend(parsed.repeated.iter().map(|repeated| {
-        finding(Severity::Error, file, repeated.line, "", repeated.message.clone(), "remove one of them")
+        finding(Severity::Error, file, repeated.line, &repeated.path, repeated.message.clone(), "remove one of them")
     }));
     Err(())
 }
@@ -231,7 +234,28 @@ fn typed(name: String, spec: Json) -> Configuration {
         http_pipeline: pipeline("httpPipeline"),
         app_http_pipeline: pipeline("appHttpPipeline"),
         mtls_enabled: boolean(&spec, &["mtls", "enabled"]),
+        access_control: access_control(at(&spec, &["accessControl"])),
         spec,
+    }
+}
+
+fn access_control(spec: &Json) -> AccessControlSpec {
+    let operation = |operation: &Json| AccessOperation {
+        name: text(operation, &["name"]),
+        http_verbs: texts(operation, &["httpVerb"]),
+        action: text(operation, &["action"]),
+    };
+    let policy = |policy: &Json| AccessPolicy {
+        app_id: text(policy, &["appId"]),
+        default_action: text(policy, &["defaultAction"]),
+        trust_domain: text(policy, &["trustDomain"]),
+        namespace: text(policy, &["namespace"]),
+        operations: items(policy, &["operations"]).iter().map(operation).collect(),
+    };
+    AccessControlSpec {
+        default_action: text(spec, &["defaultAction"]),
+        trust_domain: text(spec, &["trustDomain"]),
+        policies: at(spec, &["policies"]).as_array().map(|policies| policies.iter().map(policy).collect()),
     }
 }
 

@@ -231,5 +231,6 @@ pub(crate) fn other(document: &Json, kind: &str, origin: Origin) -> Other {
         log_name: url.map_or_else(|| name.clone(), |url| format!("{name} ({url})")),
         name,
         origin,
+        document: document.clone(),
     }
 }

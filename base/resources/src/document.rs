@@ -31,7 +31,7 @@ pub fn read_document(file: &Path, text: &str) -> Result<(Option<Node>, Vec<Findi
     let mut findings: Vec<Finding> = parsed
         .repeated
         .into_iter()
-        .map(|error| finding(Severity::Warning, file, error.line, "", error.message, "remove one of them"))
+        .map(|error| finding(Severity::Warning, file, error.line, &error.path, error.message, "remove one of them"))
         .collect();
     if let Some(next) = chunks.next() {
         let message = "only the first document of this file is read";

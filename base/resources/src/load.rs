@@ -7,9 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::finding::{Finding, Severity};
-use crate::manifest::{self, Manifest, finding};
+use crate::manifest::{self, Manifest, Other, finding};
 use crate::rules;
-use crate::types::{Component, HttpEndpoint, Origin, Resiliency, Subscription};
+use crate::types::{Component, HttpEndpoint, Origin, OtherResource, Resiliency, Subscription};
 use crate::unbuilt;
 use crate::yaml::split;
 
@@ -35,8 +35,8 @@ pub struct Loaded {
     pub resiliencies: Vec<Resiliency>,
     /// HTTP endpoints in load order, each name once.
     pub http_endpoints: Vec<HttpEndpoint>,
-    /// Accepted manifests of other kinds: kind, name, place.
-    pub others: Vec<(String, String, Origin)>,
+    /// Accepted manifests of other kinds, and Configurations, which are not used from here.
+    pub others: Vec<OtherResource>,
     /// Every problem, in the order of files and lines.
     pub findings: Vec<Finding>,
     /// Duplicate definitions in load order, in the wire text; not empty = startup must fail. See [`Loaded::duplicates_of`].
@@ -197,7 +197,7 @@ impl<'a> Loader<'a> {
                     origin: &other.origin,
                 };
                 if self.admit(&meta) {
-                    self.loaded.others.push((other.kind, other.name, other.origin));
+                    self.loaded.others.push(resource(other));
                 }
             }
             Manifest::Subscription(subscription) => {
@@ -209,7 +209,11 @@ impl<'a> Loader<'a> {
                 self.accept_resiliency(resiliency, references, first_of_file)
             }
             Manifest::Configuration(_) if self.validating => {}
-            Manifest::Configuration(origin) => {
+            Manifest::Configuration(other) => {
+                let origin = other.origin.clone();
+                if self.in_namespace(other.namespace.as_deref()) && self.in_scope(&other.scopes) {
+                    self.loaded.others.push(resource(other));
+                }
                 let message = "a Configuration is not read from the resources; nothing was loaded";
                 self.loaded.findings.push(finding(
                     Severity::Warning,
@@ -285,6 +289,11 @@ impl<'a> Loader<'a> {
         let Some(app_id) = &self.options.app_id else { return true };
         scopes.is_empty() || scopes.contains(app_id)
     }
+}
+
+fn resource(other: Other) -> OtherResource {
+    let Other { kind, name, document, origin, .. } = other;
+    OtherResource { kind, name, document, origin }
 }
 
 /// What decides whether a manifest is accepted.

@@ -19,7 +19,7 @@ pub(crate) enum Manifest {
     Resiliency(Resiliency, Vec<PolicyReference>),
     HttpEndpoint(HttpEndpoint),
     /// A Configuration; it is typed only by [`crate::configuration`].
-    Configuration(Origin),
+    Configuration(Other),
     /// A kind whose block reads it by itself.
     Other(Other),
 }
@@ -34,6 +34,7 @@ pub(crate) struct Other {
     /// Name as written in messages about duplicates.
     pub(crate) log_name: String,
     pub(crate) origin: Origin,
+    pub(crate) document: serde_json::Value,
 }
 
 /// Reads one document; problems go to `findings`. `None` when it loads nothing.
@@ -47,14 +48,14 @@ pub(crate) fn read(
         Ok(parsed) => {
             let again = |repeated: &SyntaxError| {
                 let message = format!("{}; the last one is used", repeated.message);
-                finding(Severity::Warning, file, repeated.line, "", message, "remove one of them")
+                finding(Severity::Warning, file, repeated.line, &repeated.path, message, "remove one of them")
             };
             findings.extend(parsed.repeated.iter().map(again));
             parsed.root?
         }
         Err(error) => {
-            let message = format!("not valid YAML: {}", error.message);
-            findings.push(finding(Severity::Error, file, error.line, "", message, syntax_hint(chunk, error.line)));
+            let (line, message, hint) = syntax_problem(chunk, error);
+            findings.push(finding(Severity::Error, file, line, "", format!("not valid YAML: {message}"), hint));
             return None;
         }
     };
@@ -95,7 +96,7 @@ pub(crate) fn read(
             }
             "Configuration" => {
                 rules::configuration(&mut checker, &document);
-                Manifest::Configuration(origin)
+                Manifest::Configuration(decode::other(&document, kind.name, origin))
             }
             _ => {
                 rules::other(&mut checker, kind.name, &document);
@@ -118,14 +119,14 @@ fn kind_of(file: &Path, node: &Node, findings: &mut Vec<Finding>) -> Option<&'st
         return None;
     };
     let Some(kind) = header(node, "kind").filter(|kind| !kind.is_empty()) else {
-        findings.push(finding(
-            Severity::Warning,
-            file,
-            node.line,
-            "",
-            "no kind; nothing was loaded",
-            without_kind(entries),
-        ));
+        let message = "no kind; nothing was loaded";
+        findings.push(match slip(entries, "kind") {
+            Some(slip) => {
+                let suggestion = format!("did you mean kind instead of {}?", slip.key);
+                finding(Severity::Warning, file, slip.line, &slip.key, message, suggestion)
+            }
+            None => finding(Severity::Warning, file, node.line, "", message, without_kind(entries)),
+        });
         return None;
     };
     let line = |key: &str| {
@@ -152,6 +153,9 @@ fn kind_of(file: &Path, node: &Node, findings: &mut Vec<Finding>) -> Option<&'st
         format!("unknown apiVersion {version:?} of kind {kind}")
     };
     if kind == "Resiliency" {
+        if version.is_empty() && slip(entries, "apiVersion").is_some() {
+            return same_name.first().copied(); // told as an unknown field
+        }
         let message = format!("{what}; the document is loaded all the same");
         findings.push(finding(
             Severity::Warning,
@@ -163,15 +167,26 @@ fn kind_of(file: &Path, node: &Node, findings: &mut Vec<Finding>) -> Option<&'st
         ));
         return same_name.first().copied();
     }
-    findings.push(finding(
-        Severity::Warning,
-        file,
-        line("apiVersion"),
-        "apiVersion",
-        format!("{what}; nothing was loaded"),
-        format!("write {versions}"),
-    ));
+    findings.push(match slip(entries, "apiVersion").filter(|_| version.is_empty()) {
+        Some(slip) => {
+            let suggestion = format!("did you mean apiVersion instead of {}?", slip.key);
+            finding(Severity::Warning, file, slip.line, &slip.key, format!("{what}; nothing was loaded"), suggestion)
+        }
+        None => finding(
+            Severity::Warning,
+            file,
+            line("apiVersion"),
+            "apiVersion",
+            format!("{what}; nothing was loaded"),
+            format!("write {versions}"),
+        ),
+    });
     None
+}
+
+/// A key that was probably meant to be this one.
+fn slip<'a>(entries: &'a [Entry], key: &str) -> Option<&'a Entry> {
+    entries.iter().find(|entry| nearest(&entry.key, [key]).is_some())
 }
 
 fn kind_names() -> Vec<&'static str> {
@@ -198,9 +213,6 @@ fn header(node: &Node, key: &str) -> Option<String> {
 fn without_kind(entries: &[Entry]) -> String {
     let keys: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
     let has = |key: &str| keys.contains(&key);
-    if let Some(slip) = keys.iter().find(|key| nearest(key, ["kind"]).is_some()) {
-        return format!("did you mean kind instead of {slip}?");
-    }
     if has("apps") {
         return "this looks like a template for run -f, which does not belong to the resources".to_owned();
     }
@@ -235,18 +247,31 @@ fn without_kind(entries: &[Entry]) -> String {
     format!("a manifest needs apiVersion, kind (one of {}), metadata and spec", kind_names().join(", "))
 }
 
-/// The usual cause of a syntax error, seen on its line.
-fn syntax_hint(chunk: Chunk<'_>, line: usize) -> String {
-    let number = line.saturating_sub(chunk.line);
-    let lines = [number, number.saturating_sub(1)];
-    let text: Vec<&str> = lines.iter().filter_map(|number| chunk.text.lines().nth(*number)).collect();
-    if text.iter().any(|line| line.trim_start_matches(' ').starts_with('\t') || line.starts_with('\t')) {
-        return "indent with spaces, not tabs".to_owned();
+/// Where a syntax error really is, what it is, and its usual cause. The parser notices some only where their effect ends.
+fn syntax_problem(chunk: Chunk<'_>, error: SyntaxError) -> (usize, String, String) {
+    let number = error.line.saturating_sub(chunk.line);
+    let text: Vec<&str> = chunk.text.lines().collect();
+    let indents = |line: &&str| line.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t');
+    let near = number.saturating_sub(1)..(number + 2).min(text.len());
+    // On the error's line first, then on the lines around it.
+    let mut order: Vec<usize> = near.collect();
+    order.sort_by_key(|line| line.abs_diff(number));
+    if let Some(line) = order.into_iter().find(|line| text.get(*line).is_some_and(indents)) {
+        return (chunk.line + line, "the line begins with a tab".to_owned(), "indent with spaces, not tabs".to_owned());
     }
-    if text.first().is_some_and(|line| line.matches(": ").count() > 1 && !line.contains('{')) {
-        return "put the value in quotes, since it contains a colon".to_owned();
+    let unclosed = |line: &str| !line.trim_start().starts_with('#') && line.matches('"').count() % 2 == 1;
+    if error.message.contains("quoted")
+        && let Some(line) = text.iter().take(number + 1).position(|line| unclosed(line))
+    {
+        let message = "a quote opens here and is not closed on this line".to_owned();
+        return (chunk.line + line, message, "close the quote, or remove it".to_owned());
     }
-    "look at the indentation, quotes and brackets here and on the line before".to_owned()
+    let hint = if text.get(number).is_some_and(|line| line.matches(": ").count() > 1 && !line.contains('{')) {
+        "put the value in quotes, since it contains a colon"
+    } else {
+        "look at the indentation, quotes and brackets here and on the line before"
+    };
+    (error.line, error.message, hint.to_owned())
 }
 
 pub(crate) fn finding(

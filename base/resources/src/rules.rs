@@ -157,12 +157,13 @@ fn name_values(checker: &mut Checker, path: &str, items: &[NameValue], has_secre
         }
         if item.secret_key_ref.is_some() && !has_secret_store {
             let message = format!("{name} refers to a secret, but the manifest names no secret store");
-            checker.report(
-                Error,
-                &format!("{item_path}.secretKeyRef"),
-                message,
-                "add auth.secretStore (beside spec) with the name of a secret store component",
-            );
+            let suggestion = match path.strip_suffix(".headers").filter(|path| path.starts_with("spec.endpoint.")) {
+                Some(transport) => {
+                    format!("add {transport}.auth.secretStore with the name of a secret store component")
+                }
+                None => "add auth.secretStore (beside spec) with the name of a secret store component".to_owned(),
+            };
+            checker.report_absence(Error, &format!("{item_path}.secretKeyRef"), message, suggestion);
         }
         if item.secret_key_ref.is_some() && item.value.is_some() {
             checker.report(
@@ -189,7 +190,7 @@ fn name_values(checker: &mut Checker, path: &str, items: &[NameValue], has_secre
             }
         }
         if item.value.is_none() && item.secret_key_ref.is_none() && item.env_ref.is_none() && !name.is_empty() {
-            checker.report(
+            checker.report_absence(
                 Warning,
                 &item_path,
                 format!("{name} has no value; it is empty"),
@@ -205,7 +206,7 @@ pub(crate) fn http_endpoint(checker: &mut Checker, endpoint: &HttpEndpoint) {
     name_values(checker, "spec.headers", &endpoint.headers, has_store);
     for document in endpoint.client_tls.iter().filter(|document| document.secret_key_ref.is_some() && !has_store) {
         let path = format!("spec.clientTLS.{}.secretKeyRef", document.name);
-        checker.report(
+        checker.report_absence(
             Error,
             &path,
             format!("{} refers to a secret, but the manifest names no secret store", document.name),
@@ -215,11 +216,11 @@ pub(crate) fn http_endpoint(checker: &mut Checker, endpoint: &HttpEndpoint) {
     let named = |name: &str| endpoint.client_tls.iter().any(|document| document.name == name);
     if named("certificate") != named("privateKey") {
         let missing = if named("certificate") { "privateKey" } else { "certificate" };
-        checker.report(
+        checker.report_absence(
             Error,
             "spec.clientTLS",
             format!("{missing} is missing; a certificate and its private key go together"),
-            "",
+            format!("add {missing}: with value or secretKeyRef below it"),
         );
     }
 }
@@ -233,7 +234,11 @@ fn url(checker: &mut Checker, path: &str, url: &str) {
     let rest = lower.strip_prefix("http://").or_else(|| lower.strip_prefix("https://"));
     match rest {
         None => {
-            let suggestion = if url.contains("://") { String::new() } else { format!("did you mean https://{url}?") };
+            let suggestion = if url.contains("://") {
+                "write for example https://example.com".to_owned()
+            } else {
+                format!("did you mean https://{url}?")
+            };
             checker.report(
                 Error,
                 path,
@@ -250,7 +255,12 @@ fn url(checker: &mut Checker, path: &str, url: &str) {
             );
         }
         Some(rest) if rest.contains(char::is_whitespace) => {
-            checker.report(Error, path, format!("expected a URL without spaces, found {url:?}"), "");
+            checker.report(
+                Error,
+                path,
+                format!("expected a URL without spaces, found {url:?}"),
+                "write %20 for a space",
+            );
         }
         Some(_) => {}
     }
@@ -263,14 +273,19 @@ pub(crate) fn subscription(checker: &mut Checker, subscription: &Subscription, a
         old_form.severity = Error;
         old_form.message = "this apiVersion has no field route, so the subscription has no route".to_owned();
     } else if routeless {
-        checker.report(Error, "spec.routes", "no route: expected default or at least one rule", "add default: /path");
+        checker.report_absence(
+            Error,
+            "spec.routes",
+            "no route: expected default or at least one rule",
+            "add default: /path",
+        );
     }
     let last = subscription.rules.len().saturating_sub(1);
     for (index, rule) in subscription.rules.iter().enumerate() {
         let path = format!("spec.routes.rules[{index}].match");
         if rule.matches.trim().is_empty() {
             if index < last {
-                checker.report(
+                checker.report_absence(
                     Warning,
                     &path,
                     "a rule without match takes every event, so the ones after it are never reached",
@@ -303,7 +318,7 @@ pub(crate) fn subscription(checker: &mut Checker, subscription: &Subscription, a
                 Error,
                 &format!("spec.bulkSubscribe.{name}"),
                 format!("expected zero (the default) or more, found {value}"),
-                "",
+                "write for example 100",
             );
         }
     }

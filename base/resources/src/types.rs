@@ -198,6 +198,19 @@ pub struct Resiliency {
     pub origin: Origin,
 }
 
+/// A resource whose block reads it by itself, or that is not used where it was found.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct OtherResource {
+    /// `MCPServer`, `WorkflowAccessPolicy` or `Configuration`.
+    pub kind: String,
+    /// `metadata.name`.
+    pub name: String,
+    /// The whole document.
+    pub document: serde_json::Value,
+    /// Where it was read.
+    pub origin: Origin,
+}
+
 /// `spec.secrets.scopes[]` of a Configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SecretsScope {
@@ -209,6 +222,43 @@ pub struct SecretsScope {
     pub allowed: Vec<String>,
     /// `deniedSecrets`.
     pub denied: Vec<String>,
+}
+
+/// `spec.accessControl` of a Configuration, as written over the defaults: who may call what of this app.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessControlSpec {
+    /// `defaultAction`, for callers without a policy.
+    pub default_action: String,
+    /// `trustDomain`.
+    pub trust_domain: String,
+    /// `policies`; `None` when not given, which with an empty `defaultAction` is not the same as an empty list.
+    pub policies: Option<Vec<AccessPolicy>>,
+}
+
+/// `spec.accessControl.policies[]`: what one calling app may do.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessPolicy {
+    /// `appId` of the caller.
+    pub app_id: String,
+    /// `defaultAction`, for operations that are not listed; empty = the one above the policies.
+    pub default_action: String,
+    /// `trustDomain` of the caller.
+    pub trust_domain: String,
+    /// `namespace` of the caller.
+    pub namespace: String,
+    /// `operations`, in order.
+    pub operations: Vec<AccessOperation>,
+}
+
+/// `spec.accessControl.policies[].operations[]`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AccessOperation {
+    /// `name`: a path, with `*` for any characters of a segment, `/*` for one segment and `/**` for any number.
+    pub name: String,
+    /// `httpVerb`: verbs in capitals, or `*`.
+    pub http_verbs: Vec<String>,
+    /// `action`: `allow`; anything else denies.
+    pub action: String,
 }
 
 /// `spec.api.allowed[]` / `denied[]` of a Configuration.
@@ -288,6 +338,8 @@ pub struct Configuration {
     pub app_http_pipeline: Vec<PipelineHandler>,
     /// `spec.mtls.enabled`; `None` when not given.
     pub mtls_enabled: Option<bool>,
+    /// `spec.accessControl`.
+    pub access_control: AccessControlSpec,
     /// The whole `spec`, for parts whose block is not built yet.
     pub spec: serde_json::Value,
 }

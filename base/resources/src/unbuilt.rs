@@ -1,7 +1,6 @@
 //! What the original has and this version does not: told once per file instead of passed over in silence.
 //!
-//! *Job:* one warning for each part that is read and then not acted upon; an access control that denies anything stops the
-//! start, as the sidecar would let through what its owner forbade. *Neighbours:* [`crate::configuration`] and [`crate::load`]
+//! *Job:* one warning for each part that is read and then not acted upon. *Neighbours:* [`crate::configuration`] and [`crate::load`]
 //! ask here while they read; `validate` does not, as the file is right. *Invariant:* a part leaves this module in the same
 //! change that builds it.
 
@@ -10,7 +9,7 @@ use serde_json::Value as Json;
 use crate::check::Checker;
 use crate::decode::{at, boolean, items, text};
 use crate::finding::Finding;
-use crate::finding::Severity::{Error, Warning};
+use crate::finding::Severity::Warning;
 use crate::manifest::finding;
 use crate::rules::FEATURES;
 use crate::types::Component;
@@ -20,13 +19,13 @@ const GOES_ON: &str = "the sidecar goes on without it";
 /// Metadata item of a state component that turns on the transactional outbox.
 const OUTBOX: &str = "outboxPublishPubsub";
 
-/// Whether it is a feature of the original; this version has none of them yet.
+/// Whether it is a feature of the original that this version does not have yet.
 pub(crate) fn is_feature(name: &str) -> bool {
-    FEATURES.contains(&name)
+    FEATURES.contains(&name) && name != "HotReload"
 }
 
-/// Reports the ignored parts of a Configuration; true when the sidecar must not start with it.
-pub(crate) fn configuration(checker: &mut Checker, document: &Json) -> bool {
+/// Reports the ignored parts of a Configuration.
+pub(crate) fn configuration(checker: &mut Checker, document: &Json) {
     let spec = at(document, &["spec"]);
     let mut ignored = |path: &str, what: &str, suggestion: &str| {
         checker.report(
@@ -36,9 +35,6 @@ pub(crate) fn configuration(checker: &mut Checker, document: &Json) -> bool {
             suggestion,
         );
     };
-    if boolean(spec, &["mtls", "enabled"]).unwrap_or(false) {
-        ignored("spec.mtls", "mTLS between sidecars is", "calls between sidecars are not encrypted");
-    }
     for metrics in ["metric", "metrics"] {
         if !at(spec, &[metrics, "workflow"]).is_null() {
             ignored(&format!("spec.{metrics}.workflow"), "metrics of workflows are", "");
@@ -53,50 +49,6 @@ pub(crate) fn configuration(checker: &mut Checker, document: &Json) -> bool {
             ignored(&format!("spec.features[{index}]"), &format!("the feature {name} is"), "");
         }
     }
-    access_control(checker, spec)
-}
-
-/// Rules that only allow are ignored with a warning; one that denies is an error.
-///
-/// *Source:* the original allows what says `allow`, without case, and nothing else; an absent action of an operation denies,
-/// absent default actions fall back to the next wider one.
-fn access_control(checker: &mut Checker, spec: &Json) -> bool {
-    let policies = items(spec, &["accessControl", "policies"]);
-    let Some(path) = first_denial(spec, policies) else {
-        if !policies.is_empty() {
-            let message = format!("access control is not supported by this version yet: ignored; {GOES_ON}");
-            checker.report(
-                Warning,
-                "spec.accessControl",
-                message,
-                "every rule here allows, so that nothing is let through that it would stop",
-            );
-        }
-        return false;
-    };
-    let message = "access control is not supported by this version yet, and this denies calls that would be let through; the sidecar does not start";
-    checker.report(Error, &path, message, "remove spec.accessControl, or keep this app on Dapr until it is supported");
-    true
-}
-
-fn first_denial(spec: &Json, policies: &[Json]) -> Option<String> {
-    let denies = |action: &str| !action.is_empty() && !action.eq_ignore_ascii_case("allow");
-    if denies(&text(spec, &["accessControl", "defaultAction"])) {
-        return Some("spec.accessControl.defaultAction".to_owned());
-    }
-    for (index, policy) in policies.iter().enumerate() {
-        let path = format!("spec.accessControl.policies[{index}]");
-        if denies(&text(policy, &["defaultAction"])) {
-            return Some(format!("{path}.defaultAction"));
-        }
-        let operations = items(policy, &["operations"]);
-        if let Some(number) =
-            operations.iter().position(|operation| !text(operation, &["action"]).eq_ignore_ascii_case("allow"))
-        {
-            return Some(format!("{path}.operations[{number}].action"));
-        }
-    }
-    None
 }
 
 /// The warning for a state store with a transactional outbox.
@@ -143,12 +95,13 @@ mod tests {
   mtls: {enabled: true}
   workflow: {maxConcurrentWorkflowInvocations: 2}
   metrics: {workflow: {latencyDistributionBuckets: [1, 2]}}
-  features: [{name: HotReload, enabled: true}, {name: ActorStateTTL, enabled: false}]
-  accessControl: {defaultAction: Allow, policies: [{appId: a, trustDomain: public, namespace: default, defaultAction: allow}]}";
+  features: [{name: ActorStateTTL, enabled: true}, {name: HotReload, enabled: true}, {name: WorkflowsFastPath, enabled: false}]
+  accessControl: {defaultAction: deny}";
         let (configuration, findings) = load(spec).unwrap();
-        assert!(!configuration.features["HotReload"], "not claimed, though asked for");
+        assert!(!configuration.features["ActorStateTTL"], "not claimed, though asked for");
+        assert!(configuration.features["HotReload"]);
         let fields: Vec<&str> = findings.iter().map(|finding| finding.field.as_str()).collect();
-        let wanted = ["spec.mtls", "spec.metrics.workflow", "spec.workflow", "spec.features[0]", "spec.accessControl"];
+        let wanted = ["spec.metrics.workflow", "spec.workflow", "spec.features[0]"];
         assert_eq!(fields, wanted);
         for finding in &findings {
             assert_eq!(finding.severity, Severity::Warning);
@@ -163,28 +116,6 @@ mod tests {
     fn what_asks_for_nothing_is_not_told() {
         let spec = "{tracing: {samplingRate: \"1\", stdout: false}, httpPipeline: {handlers: []}, mtls: {enabled: false}, accessControl: {defaultAction: allow, trustDomain: public}}";
         assert_eq!(load(spec).unwrap().1, []);
-    }
-
-    #[test]
-    fn a_denial_stops_the_start() {
-        let policy =
-            |rest: &str| format!("{{policies: [{{appId: a, trustDomain: public, namespace: default, {rest}}}]}}");
-        let cases = [
-            ("{defaultAction: deny}".to_owned(), "spec.accessControl.defaultAction"),
-            (policy("defaultAction: Deny"), "spec.accessControl.policies[0].defaultAction"),
-            (
-                policy("operations: [{name: /a, action: allow}, {name: /b, action: deny}]"),
-                "spec.accessControl.policies[0].operations[1].action",
-            ),
-            (policy("operations: [{name: /a}]"), "spec.accessControl.policies[0].operations[0].action"),
-        ];
-        for (rules, field) in cases {
-            let findings = load(&format!("{{accessControl: {rules}}}")).unwrap_err();
-            let stops =
-                |finding: &&Finding| finding.is_error() && finding.message.ends_with("the sidecar does not start");
-            let error = findings.iter().find(stops).unwrap_or_else(|| panic!("{rules}: {findings:?}"));
-            assert_eq!(error.field, field, "{error}");
-        }
     }
 
     #[test]

@@ -47,10 +47,12 @@ pub struct Entry {
     pub value: Node,
 }
 
-/// Text that is not YAML.
+/// Text that is not YAML, or a key that is repeated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct SyntaxError {
     pub(crate) line: usize,
+    /// Path of a repeated key; empty for text that is not YAML.
+    pub(crate) path: String,
     pub(crate) message: String,
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use pillion_resources::{LoadOptions, validate_text};
 
-const CASES_MIN: usize = 60;
+const CASES_MIN: usize = 175;
 const KNOWN_TYPES: [&str; 12] = [
     "state.in-memory",
     "state.sqlite",
@@ -88,6 +88,8 @@ fn every_broken_manifest_gives_its_findings() {
             )
             .unwrap();
             assert!(!found.is_empty(), "{}: nothing was found", case.name);
+            let advises = |line: &String| line.contains("; ");
+            assert!(found.iter().all(advises), "{}: not all say what to do: {found:#?}", case.name);
             if found != case.expected {
                 writeln!(failures, "{}:\n  expected {:#?}\n  found    {:#?}", case.name, case.expected, found).unwrap();
             }

@@ -8,12 +8,12 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use parking_lot::RwLock;
-use tokio_rustls::rustls::client::ResolvesClientCert;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use tokio_rustls::rustls::client::{ResolvesClientCert, Resumption};
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature};
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, UnixTime};
 use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use tokio_rustls::rustls::server::{ClientHello, ResolvesServerCert};
+use tokio_rustls::rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use tokio_rustls::rustls::sign::CertifiedKey;
 use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error as TlsError, ServerConfig,
@@ -23,7 +23,8 @@ use tokio_rustls::rustls::{
 use crate::trust::PeerRole;
 use crate::{Certificate, Error, PrivateKey, SpiffeId, TrustAnchors};
 
-const HTTP2: &[u8] = b"h2";
+/// What gRPC speaks.
+pub const HTTP2: &[u8] = b"h2";
 
 /// The certificate chain and key one side shows; may be exchanged.
 #[derive(Clone, Debug)]
@@ -130,6 +131,12 @@ impl SharedAnchors {
     }
 }
 
+/// The server name for a handshake in which names do not count.
+#[must_use]
+pub fn unnamed() -> ServerName<'static> {
+    ServerName::from(std::net::IpAddr::from([127, 0, 0, 1]))
+}
+
 /// TLS of a server that asks for no certificate: sentry, whose callers prove themselves with a token.
 ///
 /// # Errors
@@ -154,6 +161,9 @@ pub fn mutual_server(identity: SharedIdentity, anchors: SharedAnchors, peer: Pee
     let verifier = Arc::new(Verifier::new(anchors, peer));
     let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(Arc::new(identity));
     config.alpn_protocols = vec![HTTP2.to_vec()];
+    // A resumed session is not checked again: who it was with may have lost its trust since.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(config)
 }
 
@@ -173,6 +183,7 @@ pub fn client(identity: Option<SharedIdentity>, anchors: SharedAnchors, peer: Pe
     };
     config.enable_sni = false;
     config.alpn_protocols = vec![HTTP2.to_vec()];
+    config.resumption = Resumption::disabled(); // as on the server
     Ok(config)
 }
 

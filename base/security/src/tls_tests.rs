@@ -8,6 +8,7 @@ use tokio_rustls::rustls::{ClientConnection, ServerConnection};
 use super::*;
 use crate::TrustDomain;
 use crate::issue::{Signer, Validity, issuer, root, workload};
+use crate::mutual::{MutualTls, peer_id};
 
 struct Authority {
     root: Certificate,
@@ -45,9 +46,17 @@ impl Authority {
 }
 
 fn handshake(client: ClientConfig, server: ServerConfig) -> Result<(), String> {
+    connected(Arc::new(client), Arc::new(server)).map(|_| ())
+}
+
+/// Both ends after the handshake.
+fn connected(
+    client: Arc<ClientConfig>,
+    server: Arc<ServerConfig>,
+) -> Result<(ClientConnection, ServerConnection), String> {
     let name = ServerName::try_from("localhost").unwrap();
-    let mut client = ClientConnection::new(Arc::new(client), name).unwrap();
-    let mut server = ServerConnection::new(Arc::new(server)).unwrap();
+    let mut client = ClientConnection::new(client, name).unwrap();
+    let mut server = ServerConnection::new(server).unwrap();
     for _ in 0..8 {
         let mut wire = Vec::new();
         while client.wants_write() {
@@ -68,7 +77,11 @@ fn handshake(client: ClientConfig, server: ServerConfig) -> Result<(), String> {
             client.process_new_packets().map_err(|error| format!("client: {error}"))?;
         }
     }
-    if client.is_handshaking() || server.is_handshaking() { Err("not finished".to_owned()) } else { Ok(()) }
+    if client.is_handshaking() || server.is_handshaking() {
+        Err("not finished".to_owned())
+    } else {
+        Ok((client, server))
+    }
 }
 
 #[test]
@@ -111,4 +124,28 @@ fn roots_and_identities_are_exchanged_in_use() {
     assert!(call(&anchors).is_err());
     anchors.replace(TrustAnchors::new(vec![old.root.clone(), new.root.clone()]).unwrap());
     call(&anchors).unwrap();
+}
+
+#[test]
+fn sidecars_know_each_other_and_agree_on_a_protocol() {
+    let house = authority();
+    let tls = |app_id: &str| MutualTls::new(house.identity(app_id), house.anchors());
+    let server = tls("callee").server(&[HTTP2, b"own"]).unwrap();
+    for (offered, agreed) in
+        [(&[HTTP2][..], Some(HTTP2)), (&[b"own"], Some(&b"own"[..])), (&[b"own", HTTP2], Some(HTTP2)), (&[], None)]
+    {
+        let mut config = client(Some(house.identity("caller")), house.anchors(), Peer::Any).unwrap();
+        config.alpn_protocols = offered.iter().map(|protocol| protocol.to_vec()).collect();
+        let (client, accepted) = connected(Arc::new(config), server.clone()).unwrap();
+        assert_eq!((client.alpn_protocol(), accepted.alpn_protocol()), (agreed, agreed));
+        assert_eq!(*peer_id(accepted.peer_certificates()).unwrap(), id("caller"));
+        assert_eq!(*peer_id(client.peer_certificates()).unwrap(), id("callee"));
+    }
+    let own = tls("caller").client(Peer::Exactly(id("callee")), b"own").unwrap();
+    let (client, _) = connected(own.clone(), server.clone()).unwrap();
+    assert_eq!(client.alpn_protocol(), Some(&b"own"[..]));
+    // Every handshake is a whole one: trust that ended must not live on in a resumed session.
+    let (again, _) = connected(own, server).unwrap();
+    assert_eq!(again.handshake_kind(), Some(tokio_rustls::rustls::HandshakeKind::Full));
+    assert!(peer_id(None).is_none());
 }

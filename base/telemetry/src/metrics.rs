@@ -1,7 +1,8 @@
-//! The Prometheus metrics of one sidecar: what is counted, under which names and labels, and how it is printed.
+//! The metrics of one sidecar: what is counted, under which names and labels, and how it is told.
 //!
 //! *Job:* [`Metrics`] is the registry, a value every block gets a clone of; its parts record typed events. *Neighbours:* the
-//! blocks and fronts record, the sidecar's metrics server prints [`Metrics::text`]. *Invariant:* switched off, recording is
+//! blocks and fronts record, the sidecar's metrics server prints [`Metrics::text`], [`MetricsExport`] sends the same to an
+//! OpenTelemetry collector. *Invariant:* switched off, recording is
 //! one comparison; switched on, it takes neither an allocation nor a lock that others hold for long. The number of series is
 //! bounded. Names and labels are those of spec metrics.md §2, and stand nowhere else.
 
@@ -11,6 +12,8 @@ mod error_code;
 mod grpc;
 mod http;
 mod options;
+mod otlp;
+mod otlp_messages;
 mod path;
 mod pattern;
 mod resiliency;
@@ -23,16 +26,17 @@ mod text;
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 pub use component::{ComponentMetrics, Ingress};
 pub use error_code::ErrorCodeMetrics;
 pub use grpc::GrpcMetrics;
 pub use http::HttpMetrics;
 pub use options::MetricsOptions;
+pub use otlp::{MetricsExport, Schedule};
 pub use resiliency::{PolicyMetrics, ResiliencyMetrics, Target};
 pub use rules::Rules;
-pub use service::{CallKind, ServiceMetrics};
+pub use service::{AccessDecision, CallKind, ServiceMetrics};
 
 use cell::{Bounds, Kind, SIZE_BYTES};
 use table::{Column, Table};
@@ -49,6 +53,8 @@ struct Parts {
     resiliency: ResiliencyMetrics,
     error_code: Option<ErrorCodeMetrics>,
     tables: Vec<Arc<Table>>,
+    /// Since when values are summed up.
+    started: SystemTime,
 }
 
 impl fmt::Debug for Metrics {
@@ -69,6 +75,7 @@ impl Metrics {
             resiliency: ResiliencyMetrics::new(&mut builder),
             error_code: options.record_error_codes.then(|| ErrorCodeMetrics::new(&mut builder)),
             tables: builder.tables,
+            started: SystemTime::now(),
         };
         Self(Some(Arc::new(parts)))
     }
@@ -153,20 +160,20 @@ impl Builder<'_> {
     }
 
     fn latency(&self, name: &'static str, help: &'static str) -> Column {
-        Column { name, help, kind: Kind::Histogram(self.latency.clone()) }
+        Column { name, help, unit: "ms", kind: Kind::Histogram(self.latency.clone()) }
     }
 }
 
 fn counter(name: &'static str, help: &'static str) -> Column {
-    Column { name, help, kind: Kind::Counter }
+    Column { name, help, unit: "", kind: Kind::Counter }
 }
 
 fn gauge(name: &'static str, help: &'static str) -> Column {
-    Column { name, help, kind: Kind::Gauge }
+    Column { name, help, unit: "", kind: Kind::Gauge }
 }
 
 fn size(name: &'static str, help: &'static str) -> Column {
-    Column { name, help, kind: Kind::Histogram(Bounds::from(SIZE_BYTES)) }
+    Column { name, help, unit: "By", kind: Kind::Histogram(Bounds::from(SIZE_BYTES)) }
 }
 
 /// Milliseconds with their fraction.

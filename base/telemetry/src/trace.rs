@@ -5,25 +5,23 @@
 //! its [`ExportWorker`]s. *Invariant:* a span exists only when it is sampled, ending one never waits, and a collector that does
 //! not answer costs no more than a bounded queue and one warning.
 
+mod attributes;
 mod baggage;
-mod client;
 mod context;
 mod export;
 mod ids;
 mod sampler;
 mod span;
 mod tracer;
-mod worker;
 
+pub use attributes::Attributes;
 pub use baggage::{BaggageError, check_baggage};
-pub use client::Trust;
 pub use context::{
     BAGGAGE, GRPC_TRACE_BIN, NO_CONTEXT, TRACE_PARENT, TRACE_STATE, TraceContext, context_of_headers, forget_state,
 };
-pub use export::{ExporterSettings, OtlpProtocol, OtlpSettings};
+pub use export::{ExportWorker, ExporterSettings};
 pub use sampler::{DEFAULT_RATE, Sampler, sampling_rate};
 pub use span::{
     AttributeValue, DAPR_SCOPE, Span, SpanEvent, SpanKind, SpanRecord, SpanStatus, WORKFLOW_SCOPE, http_failure,
 };
 pub use tracer::{Started, Tracer, TracerSettings};
-pub use worker::{BatchSettings, ExportWorker};

@@ -4,5 +4,8 @@
 //! these modules, they call `Arc<dyn Trait>` of `contract`. *Invariant:* errors are rows of the table in `core`.
 
 pub mod pubsub;
+mod retired;
 pub mod secrets;
 pub mod state;
+
+pub use retired::Retired;

@@ -2,9 +2,10 @@
 //!
 //! *Job:* carry an [`InvokeRequest`] with a whole body, and its answer, at the cost of a reverse proxy. *Neighbours:*
 //! `peer` offers it to callers that are Pillions and uses it once it was offered; `inbound` tells the two protocols apart
-//! by their first bytes. *Invariant:* an original sidecar on either side never sees any of this, and whatever does not fit
+//! by their first bytes, or by the protocol ([`ALPN`]) that a TLS handshake names. *Invariant:* an original sidecar on either side never sees any of this, and whatever does not fit
 //! (streamed bodies, wrapped messages, many calls at once) goes the gRPC way.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -13,18 +14,23 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use pillion_core::error::GrpcCode;
 use pillion_proto::google::protobuf::Any;
 use pillion_proto::google::rpc;
-use pillion_runtime::app_channel::pool::{HostPool, Protocol, SendError};
+use pillion_runtime::app_channel::TlsClient;
+use pillion_runtime::app_channel::pool::{HostPool, SendError};
 use pillion_runtime::body::Body;
 use pillion_runtime::http1::client::write_request_line;
 use pillion_runtime::http1::{self, write_field};
 use pillion_runtime::message::{AppStatus, InvokeRequest, InvokeResponse, strip_hop_by_hop};
 use prost::Message as _;
+use tokio_rustls::rustls::ClientConfig;
 
 use crate::peer::PeerError;
 
-/// Header of the gRPC answer that offers this way, and of every call that takes it. Web pages cannot send it to a port of
+/// Header of the gRPC answer that offers this way (its value names the Unix socket, if there is one: [`crate::shortcut`]), and
+/// of every call that takes it. Web pages cannot send it to a port of
 /// this machine without being asked first, so it also keeps them out.
 pub(crate) const MARK: HeaderName = HeaderName::from_static("pillion-direct");
+/// The protocol in the handshake of TLS. Only a caller that was offered this way asks for it.
+pub(crate) const ALPN: &[u8] = b"pillion-direct/1";
 /// The status of a gRPC app; its message is in [`MESSAGE`].
 const APP_STATUS: HeaderName = HeaderName::from_static("pillion-app-status");
 /// The code of a call that failed between the sidecars and the app; its text is the body.
@@ -59,9 +65,9 @@ fn are_plain(headers: &HeaderMap) -> bool {
     headers.len() <= HEADERS_MAX && !headers.keys().any(is_special)
 }
 
-/// Connections to one sidecar.
-pub(crate) fn pool(host: &str, port: u16) -> Arc<HostPool> {
-    HostPool::new(host, port, Protocol::Http1, CALLS_MAX, HEAD_BYTES_MAX)
+/// Connections to one sidecar, over TLS when it is given, by its Unix socket when it is on this machine.
+pub(crate) fn pool(host: &str, port: u16, tls: Option<Arc<ClientConfig>>, shortcut: Option<PathBuf>) -> Arc<HostPool> {
+    HostPool::to_sidecar(host, port, tls.map(TlsClient::by_identity), shortcut, CALLS_MAX, HEAD_BYTES_MAX)
 }
 
 /// Whether a call can go this way.

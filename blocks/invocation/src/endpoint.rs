@@ -4,13 +4,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use arc_swap::ArcSwap;
 use http::header::HOST;
-use http::{HeaderName, HeaderValue, Request, Uri};
+use http::{HeaderName, HeaderValue, Method, Request, Uri};
 use parking_lot::Mutex;
 use pillion_contract::HttpPipeline;
 use pillion_core::error::GrpcCode;
 use pillion_runtime::app_channel::TlsClient;
-use pillion_runtime::app_channel::pool::{HostPool, Protocol};
+use pillion_runtime::app_channel::pool::{HostPool, Protocol, SendError};
 use pillion_runtime::message::{AppStatus, InvokeRequest, InvokeResponse, check_escapes, strip_hop_by_hop};
 use pillion_runtime::pipeline;
 use pillion_telemetry::metrics::Metrics;
@@ -41,7 +42,7 @@ pub struct EndpointTls {
 /// All HTTPEndpoint resources and the connections to their hosts.
 #[derive(Default)]
 pub struct Endpoints {
-    named: HashMap<String, Endpoint>,
+    named: ArcSwap<HashMap<String, Endpoint>>,
     pools: Mutex<HashMap<String, Arc<HostPool>>>,
     header_limit: usize,
     pipeline: HttpPipeline,
@@ -52,12 +53,18 @@ impl Endpoints {
     /// Takes the resources by name. `header_limit` is in bytes.
     pub fn new(named: HashMap<String, Endpoint>, header_limit: usize) -> Self {
         Self {
-            named,
+            named: ArcSwap::from_pointee(named),
             pools: Mutex::default(),
             header_limit,
             pipeline: HttpPipeline::default(),
             metrics: Metrics::off(),
         }
+    }
+
+    /// Puts other resources into their place. Calls under way go on; connections that carry an identity are made anew.
+    pub fn replace(&self, named: HashMap<String, Endpoint>) {
+        self.named.store(Arc::new(named));
+        self.pools.lock().retain(|name, _| name.starts_with(' ')); // see `pool`: those without an owner
     }
 
     /// The same, counting its calls with those of the app, as the original does.
@@ -74,7 +81,7 @@ impl Endpoints {
 
     /// The base URL and headers a target stands for: an endpoint's name, or the URL itself. `None` for app ids.
     pub fn find(&self, target: &str) -> Option<Endpoint> {
-        if let Some(endpoint) = self.named.get(target) {
+        if let Some(endpoint) = self.named.load().get(target) {
             return Some(endpoint.clone());
         }
         is_url(target).then(|| Endpoint { base_url: target.to_owned(), ..Endpoint::default() })
@@ -89,10 +96,11 @@ impl Endpoints {
             PeerError::new(GrpcCode::InvalidArgument, format!("endpoint {:?}: {reason}", endpoint.base_url))
         };
         let mut target = endpoint.base_url.trim_end_matches('/').to_owned();
-        if !request.method.is_empty() {
-            check_escapes(&request.method).map_err(invalid)?;
+        let method = request.method.trim_start_matches('/');
+        if !method.is_empty() {
+            check_escapes(method).map_err(invalid)?;
             target.push('/');
-            target.push_str(&percent_encoding::utf8_percent_encode(&request.method, PATH).to_string());
+            target.push_str(&percent_encoding::utf8_percent_encode(method, PATH).to_string());
         }
         if !request.query.is_empty() {
             target.push('?');
@@ -104,6 +112,7 @@ impl Endpoints {
         };
         let pool = self.pool(scheme, authority.host(), authority.port_u16(), endpoint.tls.as_ref())?;
         let mut outgoing = Request::new(request.body);
+        let verb = request.verb.clone();
         *outgoing.method_mut() = request.verb;
         *outgoing.headers_mut() = request.headers;
         let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -137,7 +146,7 @@ impl Endpoints {
                 .map(|response| (response.status().as_u16(), response.body().known_length().unwrap_or_default()));
             metrics.asked(verb.as_str(), uri.path(), answer, started.elapsed());
         }
-        let response = sent.map_err(|error| PeerError::new(GrpcCode::Internal, error.to_string()))?;
+        let response = sent.map_err(|error| failed(&verb, &target, &error))?;
         let (mut parts, body) = response.into_parts();
         strip_hop_by_hop(&mut parts.headers);
         Ok(InvokeResponse {
@@ -177,6 +186,29 @@ impl Endpoints {
     }
 }
 
+/// A request without an answer, in the words of the original's HTTP client, which are compared with.
+fn failed(verb: &Method, url: &str, error: &SendError) -> PeerError {
+    let reason = match error {
+        SendError::Connect { address, source } => {
+            let text = source.to_string();
+            match text.strip_prefix("invalid peer certificate: ") {
+                Some("UnknownIssuer") => {
+                    "tls: failed to verify certificate: x509: certificate signed by unknown authority".to_owned()
+                }
+                Some(other) => format!("tls: failed to verify certificate: {other}"),
+                None if source.kind() == std::io::ErrorKind::ConnectionRefused => {
+                    format!("dial tcp {address}: connect: connection refused")
+                }
+                None => format!("dial tcp {address}: {text}"),
+            }
+        }
+        SendError::Broken(_) => error.to_string(),
+    };
+    let verb = verb.as_str();
+    let (first, rest) = verb.split_at_checked(1).unwrap_or_default();
+    PeerError::plain(GrpcCode::Internal, format!("{first}{} {url:?}: {reason}", rest.to_ascii_lowercase()))
+}
+
 /// Characters of a decoded path that have to be escaped in a URL; `%` stays, as the original keeps escapes.
 const PATH: &percent_encoding::AsciiSet = &percent_encoding::CONTROLS
     .add(b' ')
@@ -208,6 +240,8 @@ mod tests {
         assert_eq!(endpoints.find("pay").unwrap().base_url, "https://pay.example");
         assert_eq!(endpoints.find("http://host:1").unwrap().base_url, "http://host:1");
         assert!(endpoints.find("cart").is_none());
+        endpoints.replace(HashMap::from([("cart".to_owned(), Endpoint::default())]));
+        assert!(endpoints.find("cart").is_some() && endpoints.find("pay").is_none());
     }
 
     #[test]

@@ -1,6 +1,8 @@
 //! The internal gRPC server: calls of other sidecars to the app of this one.
 
+use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::server::{Connection, SendResponse};
@@ -12,17 +14,23 @@ use pillion_core::log::Logger;
 use pillion_runtime::app_channel::AppChannel;
 use pillion_runtime::body::{Body, BodyError};
 use pillion_runtime::http1::server::End;
-use pillion_runtime::message::{CALLER_APP_ID, InvokeRequest, InvokeResponse, normalize_method};
+use pillion_runtime::message::{CALLER_APP_ID, InvokeRequest, InvokeResponse, NO_VERB, known_verb, normalize_in_place};
+use pillion_security::mutual::peer_id;
+use pillion_security::{MutualTls, SpiffeId};
 use pillion_telemetry::metrics::{Metrics, ServiceMetrics};
 use pillion_telemetry::trace::{TraceContext, Tracer, context_of_headers};
 use prost::Message;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use crate::access::{AccessControl, Asked, correct_caller};
 use crate::direct;
 use crate::peer::{CALL_LOCAL, CALL_LOCAL_STREAM, OWN_AGENT, PeerError};
 use crate::proxy;
+use crate::shortcut::Shortcut;
 use crate::spans;
 use crate::stream::{Direction, MessageStream, send_payloads, send_with_capacity};
 use crate::wire::{WireError, decode_invoke_request, decode_request, first_response_frame};
@@ -33,9 +41,20 @@ const INLINE_BODY: u64 = 64 * 1024;
 const OWN_SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
+/// The first byte of a TLS client.
+const TLS_HANDSHAKE: u8 = 22;
+/// Time for the handshake of TLS. *Source:* the gRPC library of the original allows 120 s.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Wait after a connection that could not be accepted.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// The offer of a sidecar without a [`Shortcut`].
+const NO_SHORTCUT: HeaderValue = HeaderValue::from_static("1");
 
 /// Gives the app channel once the app has been found.
 pub type ChannelSource = Arc<dyn Fn() -> Option<AppChannel> + Send + Sync>;
+
+/// Who is at the other end of a connection, as its certificate says; `None` without mutual TLS.
+pub(crate) type PeerId = Option<Arc<SpiffeId>>;
 
 /// Serves other sidecars. Cheap to clone.
 #[derive(Clone)]
@@ -47,13 +66,46 @@ pub struct InternalServer {
     metrics: Metrics,
     log: Logger,
     tasks: TaskTracker,
+    /// `None` = plain connections.
+    tls: Option<TlsAcceptor>,
+    access: Option<Arc<AccessControl>>,
+    /// What tells another Pillion how it can call without gRPC.
+    offer: HeaderValue,
 }
 
 impl InternalServer {
     /// Makes a server. `max_body_bytes` limits one message; 0 = no limit.
     pub fn new(channel: ChannelSource, max_body_bytes: usize, log: Logger) -> Self {
         let (tracer, app_id) = (Tracer::default(), Arc::from(""));
-        Self { channel, max_body_bytes, tracer, app_id, metrics: Metrics::off(), log, tasks: TaskTracker::new() }
+        let (metrics, tasks) = (Metrics::off(), TaskTracker::new());
+        Self {
+            channel,
+            max_body_bytes,
+            tracer,
+            app_id,
+            metrics,
+            log,
+            tasks,
+            tls: None,
+            access: None,
+            offer: NO_SHORTCUT,
+        }
+    }
+
+    /// The same over mutual TLS, if there is one; plain connections are refused then.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn secured(self, tls: Option<&MutualTls>) -> Result<Self, pillion_security::Error> {
+        let Some(tls) = tls else { return Ok(self) };
+        let config = tls.server(&[pillion_security::tls::HTTP2, direct::ALPN])?;
+        Ok(Self { tls: Some(TlsAcceptor::from(config)), ..self })
+    }
+
+    /// The same, letting through only what the rules allow.
+    #[must_use]
+    pub fn controlled(self, access: Option<Arc<AccessControl>>) -> Self {
+        Self { access, ..self }
     }
 
     /// The same, recording the calls it gets.
@@ -69,7 +121,13 @@ impl InternalServer {
     }
 
     /// Accepts until cancelled, then lets the calls under way finish.
-    pub async fn serve(self, listener: TcpListener, cancel: CancellationToken) {
+    pub async fn serve(mut self, listener: TcpListener, shortcut: Option<Shortcut>, cancel: CancellationToken) {
+        if let Some(Shortcut { listener, name }) = shortcut {
+            // Names are plain text, so this cannot fail.
+            self.offer = HeaderValue::from_str(&name).unwrap_or(NO_SHORTCUT);
+            let (server, cancel) = (self.clone(), cancel.clone());
+            self.tasks.spawn(async move { server.accept_by_shortcut(listener, cancel).await });
+        }
         loop {
             let accepted = tokio::select! {
                 () = cancel.cancelled() => break,
@@ -80,10 +138,10 @@ impl InternalServer {
                     let server = self.clone();
                     let cancel = cancel.clone();
                     self.tasks.spawn(async move {
-                        let ended = match cancel.run_until_cancelled(begins_as_grpc(&stream)).await {
-                            Some(true) => server.serve_connection(stream, cancel).await.map_err(BodyError::from),
-                            Some(false) => server.serve_direct(stream, cancel).await.map_err(BodyError::from),
-                            None => Ok(()), // stopped before anything was asked
+                        let _ = stream.set_nodelay(true); // only slower without it
+                        let ended = match server.tls.clone() {
+                            None => server.accepted(stream, cancel).await,
+                            Some(tls) => server.accepted_secured(tls, stream, cancel).await,
                         };
                         if let Err(error) = ended {
                             server.log.debug(format_args!("connection of another sidecar ended: {error}"));
@@ -92,7 +150,7 @@ impl InternalServer {
                 }
                 Err(error) => {
                     self.log.warn(format_args!("cannot accept a connection of another sidecar: {error}"));
-                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
@@ -101,9 +159,59 @@ impl InternalServer {
         self.tasks.wait().await;
     }
 
-    async fn serve_connection(&self, stream: TcpStream, cancel: CancellationToken) -> Result<(), h2::Error> {
-        let _ = stream.set_nodelay(true); // only slower without it
-        let mut connection: Connection<TcpStream, Bytes> = h2::server::Builder::new()
+    /// Callers on this machine; they speak nothing but [`direct`].
+    async fn accept_by_shortcut(&self, listener: UnixListener, cancel: CancellationToken) {
+        while let Some(accepted) = cancel.run_until_cancelled(listener.accept()).await {
+            let Ok((stream, _)) = accepted else {
+                tokio::time::sleep(ACCEPT_PAUSE).await; // no more files; the port's log line tells
+                continue;
+            };
+            let (server, cancel) = (self.clone(), cancel.clone());
+            self.tasks.spawn(async move {
+                let ended = match server.tls.clone() {
+                    None => server.serve_direct(stream, None, cancel).await.map_err(BodyError::from),
+                    Some(tls) => server.accepted_secured(tls, stream, cancel).await,
+                };
+                if let Err(error) = ended {
+                    server.log.debug(format_args!("connection of another sidecar ended: {error}"));
+                }
+            });
+        }
+    }
+
+    async fn accepted(&self, stream: TcpStream, cancel: CancellationToken) -> Result<(), BodyError> {
+        match cancel.run_until_cancelled(begins_as_grpc(&stream)).await {
+            Some(true) => Ok(self.serve_connection(stream, None, cancel).await?),
+            Some(false) => Ok(self.serve_direct(stream, None, cancel).await?),
+            None => Ok(()), // stopped before anything was asked
+        }
+    }
+
+    async fn accepted_secured<S>(&self, tls: TlsAcceptor, stream: S, cancel: CancellationToken) -> Result<(), BodyError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
+        let Some(done) = cancel.run_until_cancelled(handshake).await else { return Ok(()) };
+        let stream = Box::new(done.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??);
+        let session = stream.get_ref().1;
+        let peer = peer_id(session.peer_certificates());
+        if peer.is_none() {
+            // The handshake asks for an identity; without one access control would take the caller for a plain one.
+            return Err("the certificate of the caller has no identity".into());
+        }
+        if session.alpn_protocol() == Some(direct::ALPN) {
+            Ok(self.serve_direct(stream, peer, cancel).await?)
+        } else {
+            Ok(self.serve_connection(stream, peer, cancel).await?)
+        }
+    }
+
+    async fn serve_connection<S>(&self, stream: S, peer: PeerId, cancel: CancellationToken) -> Result<(), h2::Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let mut connection: Connection<S, Bytes> = h2::server::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(stream)
@@ -120,22 +228,24 @@ impl InternalServer {
             };
             let Some(next) = next else { return Ok(()) };
             let (request, respond) = next?;
-            let server = self.clone();
-            self.tasks.spawn(async move { server.handle(request, respond).await });
+            let (server, peer) = (self.clone(), peer.clone());
+            self.tasks.spawn(async move { server.handle(request, respond, peer.as_deref()).await });
         }
     }
 
     /// Serves calls of another Pillion that need no gRPC; see [`direct`]. What is no such call ends the connection.
-    async fn serve_direct(&self, stream: TcpStream, cancel: CancellationToken) -> std::io::Result<()> {
-        let _ = stream.set_nodelay(true); // only slower without it
-        let answer = |request| self.answer_direct(request);
+    async fn serve_direct<S>(&self, stream: S, peer: PeerId, cancel: CancellationToken) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let answer = |request| self.answer_direct(request, peer.as_deref());
         match pillion_runtime::http1::server::serve(stream, direct::HEAD_BYTES_MAX, &cancel, answer).await? {
             End::Closed => Ok(()),
-            End::Other(_) => Err(std::io::Error::other("not a call of another sidecar")),
+            End::Other(_) => Err(io::Error::other("not a call of another sidecar")),
         }
     }
 
-    async fn answer_direct(&self, request: Request<Body>) -> Response<Body> {
+    async fn answer_direct(&self, request: Request<Body>, peer: Option<&SpiffeId>) -> Response<Body> {
         let Some(request) = direct::decode(request) else {
             let mut refused =
                 Response::new(Body::full("this port is for calls between sidecars; the API has a port of its own\n"));
@@ -143,16 +253,22 @@ impl InternalServer {
             return refused;
         };
         let outcome = match self.channel() {
-            Ok(channel) => self.invoke(&channel, CALL_LOCAL, None, request).await,
+            Ok(channel) => self.invoke(&channel, CALL_LOCAL, None, request, peer).await,
             Err(error) => Err(error),
         };
         direct::encode(outcome)
     }
 
-    async fn handle(&self, mut request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+    /// Answers one call; `peer` is who the connection is with.
+    async fn handle(
+        &self,
+        mut request: Request<RecvStream>,
+        mut respond: SendResponse<Bytes>,
+        peer: Option<&SpiffeId>,
+    ) {
         let outcome = match request.uri().path() {
-            CALL_LOCAL_STREAM => self.call_local_stream(request, &mut respond).await,
-            CALL_LOCAL => self.call_local(request, &mut respond).await,
+            CALL_LOCAL_STREAM => self.call_local_stream(request, &mut respond, peer).await,
+            CALL_LOCAL => self.call_local(request, &mut respond, peer).await,
             other if other.starts_with(OWN_SERVICE) => Err(PeerError::new(
                 GrpcCode::Unimplemented,
                 format!("unknown method {other} on the internal gRPC server"),
@@ -160,7 +276,8 @@ impl InternalServer {
             // Boxed, so that the far more frequent calls of apps do not carry its size.
             _ => {
                 let _span = spans::start_foreign(&self.tracer, &mut request); // ends with the call
-                return Box::pin(proxy::serve((self.channel)(), self.max_body_bytes, request, respond)).await;
+                let gate = proxy::Gate { access: self.access.as_deref(), peer };
+                return Box::pin(proxy::serve((self.channel)(), self.max_body_bytes, gate, request, respond)).await;
             }
         };
         if let Err(error) = outcome {
@@ -173,6 +290,7 @@ impl InternalServer {
         &self,
         request: Request<RecvStream>,
         respond: &mut SendResponse<Bytes>,
+        peer: Option<&SpiffeId>,
     ) -> Result<(), PeerError> {
         let channel = self.channel()?;
         let sent = self.context_of(request.headers());
@@ -188,14 +306,15 @@ impl InternalServer {
             .request
             .ok_or_else(|| malformed(&"request does not contain the required fields in the leading chunk"))?;
         request.body = messages.into_body(chunk.payload).map_err(|error| malformed(&error))?;
-        let response = self.invoke(&channel, CALL_LOCAL_STREAM, sent, request).await?;
-        stream_response(response, respond, terse).await
+        let response = self.invoke(&channel, CALL_LOCAL_STREAM, sent, request, peer).await?;
+        stream_response(response, respond, terse.then_some(&self.offer)).await
     }
 
     async fn call_local(
         &self,
         request: Request<RecvStream>,
         respond: &mut SendResponse<Bytes>,
+        peer: Option<&SpiffeId>,
     ) -> Result<(), PeerError> {
         let channel = self.channel()?;
         let sent = self.context_of(request.headers());
@@ -206,7 +325,7 @@ impl InternalServer {
             .map_err(|error| malformed(&error))?
             .ok_or_else(|| malformed(&"no message in the request"))?;
         let request = decode_invoke_request(message).map_err(|error: WireError| malformed(&error))?;
-        let response = self.invoke(&channel, CALL_LOCAL, sent, request).await?;
+        let response = self.invoke(&channel, CALL_LOCAL, sent, request, peer).await?;
         let message = unary_response(response, self.max_body_bytes).await?;
         let mut stream = respond.send_response(head(), false).map_err(|error| gone(&error))?;
         send_with_capacity(&mut stream, frame(&message)).await.map_err(|error| gone(&error))?;
@@ -228,9 +347,15 @@ impl InternalServer {
         path: &str,
         sent: Option<TraceContext>,
         mut request: InvokeRequest,
+        peer: Option<&SpiffeId>,
     ) -> Result<InvokeResponse, PeerError> {
-        request.method = normalize_method(&request.method)
-            .map_err(|error| PeerError::new(GrpcCode::InvalidArgument, format!("invalid method: {}", error.0)))?;
+        normalize_in_place(&mut request.method).map_err(|error| PeerError::new(GrpcCode::InvalidArgument, error.0))?;
+        request.verb = known_verb(request.verb);
+        if let Some(access) = &self.access {
+            let verb = Some(request.verb.as_str()).filter(|verb| *verb != NO_VERB);
+            access.check(peer, &request.method, Asked::Method(verb))?;
+        }
+        correct_caller(&mut request.headers, peer);
         pillion_runtime::message::strip_hop_by_hop(&mut request.headers);
         let received = self.received(&request.headers);
         let span = spans::start(&self.tracer, &self.app_id, path, sent, &mut request);
@@ -259,19 +384,20 @@ fn name_of(caller: Option<&HeaderValue>) -> &str {
     caller.and_then(|caller| caller.to_str().ok()).unwrap_or("unknown")
 }
 
-/// Whether a connection begins with the first bytes of HTTP/2; only looks at them.
+/// Whether a connection begins with the first bytes of HTTP/2, or of TLS: a client that expects TLS here understands from
+/// the first bytes of an HTTP/2 server what is wrong, as with the original. Only looks at them.
 async fn begins_as_grpc(stream: &TcpStream) -> bool {
     let mut first = [0; 3];
     // The preface comes in one packet; a client that sends less than three bytes speaks neither protocol.
-    matches!(stream.peek(&mut first).await, Ok(3)) && first == *b"PRI"
+    matches!(stream.peek(&mut first).await, Ok(3)) && (first == *b"PRI" || first[0] == TLS_HANDSHAKE)
 }
 
-/// `terse`: the caller is a Pillion too. It takes the end of the stream for OK, which saves both sides a packet; any other
+/// `offer`: the caller is a Pillion too. It takes the end of the stream for OK, which saves both sides a packet; any other
 /// gRPC client wants the status in trailers.
 async fn stream_response(
     mut response: InvokeResponse,
     respond: &mut SendResponse<Bytes>,
-    terse: bool,
+    offer: Option<&HeaderValue>,
 ) -> Result<(), PeerError> {
     let small = response.body.known_length().is_some_and(|length| length <= INLINE_BODY);
     let first = if small {
@@ -282,12 +408,12 @@ async fn stream_response(
     };
     let frame = first_response_frame(&response, first.as_ref());
     let mut head = head();
-    if terse {
-        head.headers_mut().insert(direct::MARK, HeaderValue::from_static("1"));
+    if let Some(offer) = offer {
+        head.headers_mut().insert(direct::MARK, offer.clone());
     }
     let mut stream = respond.send_response(head, false).map_err(|error| gone(&error))?;
-    stream.send_data(frame, small && terse).map_err(|error| gone(&error))?;
-    if small && terse {
+    stream.send_data(frame, small && offer.is_some()).map_err(|error| gone(&error))?;
+    if small && offer.is_some() {
         return Ok(());
     }
     if !small {

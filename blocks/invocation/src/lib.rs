@@ -5,6 +5,7 @@
 //! *Neighbours:* `api` calls [`Invoker`]; `runtime` gives the app channel. *Invariant:* bodies stream; what is read into
 //! memory is limited and only read when a retry may need it.
 
+pub mod access;
 mod direct;
 pub mod endpoint;
 pub mod inbound;
@@ -12,11 +13,14 @@ pub mod outbound;
 mod peer;
 mod policy;
 mod proxy;
+mod shortcut;
 mod spans;
 mod stream;
 mod wire;
 
+pub use access::AccessControl;
 pub use inbound::InternalServer;
 pub use outbound::{Invoker, InvokerOptions};
 pub use peer::{PeerError, PeerPool};
 pub use policy::InvokeError;
+pub use shortcut::Shortcut;

@@ -15,12 +15,14 @@ use pillion_core::log::Logger;
 use pillion_runtime::app_channel::AppChannel;
 use pillion_runtime::body::Body;
 use pillion_runtime::message::{
-    CALLEE_APP_ID, CALLER_APP_ID, CALLER_NAMESPACE, DESTINATION_APP_ID, InvokeRequest, InvokeResponse,
-    normalize_method, strip_hop_by_hop,
+    CALLEE_APP_ID, CALLER_APP_ID, CALLER_NAMESPACE, DESTINATION_APP_ID, InvokeRequest, InvokeResponse, known_verb,
+    normalize_in_place, strip_hop_by_hop,
 };
-use pillion_runtime::resiliency::{BuiltIn, Failure, FailureClass, Policies, Policy};
+use pillion_runtime::resiliency::{BuiltIn, Failure, FailureClass, Policies};
+use pillion_security::MutualTls;
 use pillion_telemetry::metrics::{CallKind, Metrics};
 
+use crate::access::AccessControl;
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::peer::{PeerError, PeerPool};
 
@@ -54,8 +56,8 @@ pub struct Invoker {
     channel: RwLock<Option<AppChannel>>,
     rotation: AtomicUsize,
     pub(crate) policies: Arc<Policies>,
-    service_retries: Arc<Policy>,
     pub(crate) metrics: Metrics,
+    pub(crate) access: Option<Arc<AccessControl>>,
 }
 
 /// A target after parsing: an app id and its namespace.
@@ -86,16 +88,28 @@ impl Invoker {
     ) -> Self {
         let peers = PeerPool::new(options.max_body_bytes, log);
         let forwarded = forwarded_headers(&options.host_address, &options.host_name);
-        let service_retries = policies.built_in(BuiltIn::ServiceRetries);
         let (channel, rotation) = (RwLock::new(None), AtomicUsize::new(0));
         let metrics = Metrics::off();
-        Self { options, forwarded, resolver, endpoints, peers, channel, rotation, policies, service_retries, metrics }
+        let access = None;
+        Self { options, forwarded, resolver, endpoints, peers, channel, rotation, policies, metrics, access }
     }
 
     /// The same, recording its calls.
     #[must_use]
     pub fn with_metrics(self, metrics: Metrics) -> Self {
         Self { metrics, ..self }
+    }
+
+    /// The same, calling other sidecars over mutual TLS.
+    #[must_use]
+    pub fn secured(self, tls: Option<MutualTls>) -> Self {
+        Self { peers: self.peers.secured(tls), ..self }
+    }
+
+    /// The same, with the rules for calls of the own app: gRPC calls it passes to itself are under them too.
+    #[must_use]
+    pub fn controlled(self, access: Option<Arc<AccessControl>>) -> Self {
+        Self { access, ..self }
     }
 
     /// Sets the channel to the own app, once it has been found.
@@ -108,6 +122,11 @@ impl Invoker {
         self.channel.read().clone()
     }
 
+    /// The HTTPEndpoint resources.
+    pub fn endpoints(&self) -> &Endpoints {
+        &self.endpoints
+    }
+
     /// The connections to other sidecars.
     pub fn peers(&self) -> &PeerPool {
         &self.peers
@@ -115,8 +134,8 @@ impl Invoker {
 
     /// Cleans method and headers, reads small bodies: done once per call, whatever the number of attempts.
     pub(crate) async fn prepare(&self, request: &mut InvokeRequest) -> Result<(), PeerError> {
-        request.method =
-            normalize_method(&request.method).map_err(|error| PeerError::new(GrpcCode::InvalidArgument, error.0))?;
+        normalize_in_place(&mut request.method).map_err(|error| PeerError::new(GrpcCode::InvalidArgument, error.0))?;
+        request.verb = known_verb(std::mem::take(&mut request.verb));
         strip_hop_by_hop(&mut request.headers);
         request.headers.remove(http::header::HOST);
         if request.body.known_length().is_some_and(|length| length <= REPLAY_LIMIT) {
@@ -238,7 +257,7 @@ impl Invoker {
                 Attempt(PeerError::plain(error.code, message))
             })
         };
-        let done = self.service_retries.run(attempt).await;
+        let done = self.policies.built_in(BuiltIn::ServiceRetries).run(attempt).await;
         done.map_err(|error| error.into_error(|text| Attempt(PeerError::plain(GrpcCode::Unknown, text))).0)
     }
 
@@ -255,7 +274,7 @@ impl Invoker {
             (CALLEE_APP_ID, target.app_id.as_str()),
             (DESTINATION_APP_ID, target.app_id.as_str()),
         ];
-        let answer = self.measured(&target.app_id, self.peers.call(&address, &extra, request, body)).await;
+        let answer = self.measured(&target.app_id, self.peers.call(target, &address, &extra, request, body)).await;
         if let Err(error) = &answer
             && is_transient(error)
         {

@@ -1,10 +1,12 @@
 //! Connections to other sidecars.
 //!
-//! One HTTP/2 connection per address, more when its streams run out; idle ones are closed. *Source:* spec internals.md
-//! §7.3 (2048 streams, 3 minutes idle, purge every 45 s, a ping every 10 s).
+//! One HTTP/2 connection per address, more when its streams run out; idle ones are closed. *Invariant:* under mutual TLS a
+//! connection carries only calls of the app whose identity it was made with. *Source:* spec internals.md §7.3 (2048 streams,
+//! 3 minutes idle, purge every 45 s, a ping every 10 s).
 
 use std::collections::HashMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -21,10 +23,16 @@ use pillion_runtime::app_channel::ChannelError;
 use pillion_runtime::app_channel::pool::HostPool;
 use pillion_runtime::body::{Body, BodyError};
 use pillion_runtime::message::{InvokeRequest, InvokeResponse};
+use pillion_security::MutualTls;
+use pillion_security::tls::{HTTP2, Peer, unnamed};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
 use crate::direct;
+use crate::outbound::Target;
+use crate::shortcut;
 use crate::spans;
 use crate::stream::{Direction, MessageStream, grpc_status, send_payloads};
 use crate::wire::{decode_response, first_request_frame};
@@ -95,6 +103,22 @@ impl std::error::Error for PeerError {}
 struct Connection {
     sender: SendRequest<Bytes>,
     load: Arc<Load>,
+    with: Proven,
+}
+
+/// Whose identity a connection was made with; `None` = plain.
+struct Proven(Option<Target>);
+
+impl Proven {
+    fn is(&self, target: &Target) -> bool {
+        self.0.as_ref().is_none_or(|proven| proven == target)
+    }
+}
+
+/// The plain connections (of our own protocol) to a sidecar.
+struct Direct {
+    pool: Arc<HostPool>,
+    with: Proven,
 }
 
 struct Load {
@@ -127,8 +151,8 @@ impl StreamGuard {
     }
 }
 
-fn uri_of(address: &str) -> Result<Uri, http::Error> {
-    Uri::builder().scheme("http").authority(address).path_and_query(CALL_LOCAL_STREAM).build()
+fn uri_of(scheme: &str, address: &str) -> Result<Uri, http::Error> {
+    Uri::builder().scheme(scheme).authority(address).path_and_query(CALL_LOCAL_STREAM).build()
 }
 
 impl Drop for StreamGuard {
@@ -148,15 +172,23 @@ pub(crate) struct Lease {
 pub struct PeerPool {
     connections: Mutex<HashMap<String, Vec<Connection>>>,
     /// Sidecars that are Pillions too, and have said so.
-    direct: Mutex<HashMap<String, Arc<HostPool>>>,
+    direct: Mutex<HashMap<String, Direct>>,
     max_body_bytes: usize,
+    /// `None` = plain connections.
+    tls: Option<MutualTls>,
     log: Logger,
 }
 
 impl PeerPool {
     /// Makes an empty pool. `max_body_bytes` limits a received message; 0 = no limit.
     pub fn new(max_body_bytes: usize, log: Logger) -> Self {
-        Self { connections: Mutex::default(), direct: Mutex::default(), max_body_bytes, log }
+        Self { connections: Mutex::default(), direct: Mutex::default(), max_body_bytes, tls: None, log }
+    }
+
+    /// The same over mutual TLS.
+    #[must_use]
+    pub fn secured(self, tls: Option<MutualTls>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Closes idle connections until cancelled.
@@ -187,40 +219,46 @@ impl PeerPool {
         self.direct.lock().remove(address);
     }
 
-    /// Sends a request to the app behind the sidecar at `address` and waits for the head of the answer.
+    /// Sends a request to `target`, the app behind the sidecar at `address`, and waits for the head of the answer.
     ///
     /// `request` is only read, its own body is not sent: `body` is. `extra` are headers in lower case added to the
     /// request's. A streamed body is sent in the background while the answer is awaited.
     ///
     /// # Errors
     /// `Unavailable` when the sidecar cannot be reached; else the status it answered with.
-    pub async fn call(
+    pub(crate) async fn call(
         &self,
+        target: &Target,
         address: &str,
         extra: &[(&'static str, &str)],
         request: &InvokeRequest,
         body: Body,
     ) -> Result<InvokeResponse, PeerError> {
         let whole = body.as_full();
-        if let Some(bytes) = &whole {
-            let direct = self.direct.lock().get(address).cloned();
-            if let Some(pool) = direct.filter(|pool| direct::fits(pool, request, bytes.len())) {
-                return direct::call(&pool, address, extra, request, bytes).await;
-            }
+        if let Some(bytes) = &whole
+            && let Some(pool) = self.direct_to(target, address).filter(|pool| direct::fits(pool, request, bytes.len()))
+        {
+            return direct::call(&pool, address, extra, request, bytes).await;
         }
         // Boxed, so that plain calls do not carry its size.
-        Box::pin(self.call_over_grpc(address, extra, request, body, whole)).await
+        Box::pin(self.call_over_grpc(target, address, extra, request, body, whole)).await
+    }
+
+    fn direct_to(&self, target: &Target, address: &str) -> Option<Arc<HostPool>> {
+        let direct = self.direct.lock();
+        direct.get(address).filter(|direct| direct.with.is(target)).map(|direct| direct.pool.clone())
     }
 
     async fn call_over_grpc(
         &self,
+        target: &Target,
         address: &str,
         extra: &[(&'static str, &str)],
         request: &InvokeRequest,
         mut body: Body,
         whole: Option<Bytes>,
     ) -> Result<InvokeResponse, PeerError> {
-        let (mut sender, guard) = self.connection(address).await?;
+        let (mut sender, guard) = self.connection(target, address).await?;
         let first = first_request_frame(request, extra, whole.as_ref().filter(|bytes| !bytes.is_empty()));
         let mut head = guard.head();
         spans::put_metadata(head.headers_mut(), &request.headers);
@@ -241,11 +279,12 @@ impl PeerPool {
             });
         }
         let response = response.await.map_err(|error| unavailable(address, &error))?;
-        self.read_response(address, response, guard).await
+        self.read_response(target, address, response, guard).await
     }
 
     async fn read_response(
         &self,
+        target: &Target,
         address: &str,
         response: http::Response<h2::RecvStream>,
         guard: StreamGuard,
@@ -255,11 +294,10 @@ impl PeerPool {
             return Err(PeerError::new(GrpcCode::from_http_status(response.status().as_u16()), message));
         }
         let (parts, receive) = response.into_parts();
-        if parts.headers.contains_key(direct::MARK)
-            && let Some((host, port)) =
-                address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)))
+        if let Some(offer) = parts.headers.get(direct::MARK)
+            && self.direct_to(target, address).is_none()
         {
-            self.direct.lock().entry(address.to_owned()).or_insert_with(|| direct::pool(host, port));
+            self.offered(target, address, shortcut::told(offer.as_bytes()));
         }
         grpc_status(&parts.headers)?;
         let mut messages = MessageStream::new(receive, Direction::Response, self.max_body_bytes);
@@ -276,24 +314,41 @@ impl PeerPool {
         Ok(response)
     }
 
-    /// A place on a connection to the sidecar at `address`, which is ready for a request.
+    /// The sidecar at `address` is a Pillion too: remembered for the next calls.
+    fn offered(&self, target: &Target, address: &str, shortcut: Option<PathBuf>) {
+        let Some((host, port)) = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)))
+        else {
+            return;
+        };
+        let tls = match &self.tls {
+            None => None,
+            Some(tls) => match tls.client(admitted(target), direct::ALPN) {
+                Ok(config) => Some(config),
+                Err(error) => return self.log.debug(format_args!("no plain connections to {address}: {error}")),
+            },
+        };
+        let with = Proven(tls.is_some().then(|| target.clone()));
+        self.direct.lock().insert(address.to_owned(), Direct { pool: direct::pool(host, port, tls, shortcut), with });
+    }
+
+    /// A place on a connection to the sidecar of `target` at `address`, which is ready for a request.
     ///
     /// # Errors
     /// `Unavailable` when the sidecar cannot be reached.
-    pub(crate) async fn lease(&self, address: &str) -> Result<Lease, PeerError> {
-        let (sender, guard) = self.connection(address).await?;
+    pub(crate) async fn lease(&self, target: &Target, address: &str) -> Result<Lease, PeerError> {
+        let (sender, guard) = self.connection(target, address).await?;
         Ok(Lease { sender, guard })
     }
 
-    async fn connection(&self, address: &str) -> Result<(SendRequest<Bytes>, StreamGuard), PeerError> {
+    async fn connection(&self, target: &Target, address: &str) -> Result<(SendRequest<Bytes>, StreamGuard), PeerError> {
         let mut tried_existing = true;
         loop {
-            let existing = if tried_existing { self.least_loaded(address) } else { None };
+            let existing = if tried_existing { self.least_loaded(target, address) } else { None };
             let (sender, guard) = match existing {
                 Some(found) => found,
                 None => {
                     tried_existing = false;
-                    self.dial(address).await?
+                    self.dial(target, address).await?
                 }
             };
             match sender.ready().await {
@@ -308,11 +363,12 @@ impl PeerPool {
         }
     }
 
-    fn least_loaded(&self, address: &str) -> Option<(SendRequest<Bytes>, StreamGuard)> {
+    fn least_loaded(&self, target: &Target, address: &str) -> Option<(SendRequest<Bytes>, StreamGuard)> {
         let connections = self.connections.lock();
         let best = connections
             .get(address)?
             .iter()
+            .filter(|connection| connection.with.is(target))
             .min_by_key(|connection| connection.load.streams.load(Ordering::Relaxed))?;
         if best.load.streams.load(Ordering::Relaxed) >= STREAMS_PER_CONNECTION {
             return None;
@@ -320,7 +376,7 @@ impl PeerPool {
         Some((best.sender.clone(), StreamGuard::new(&best.load)))
     }
 
-    async fn dial(&self, address: &str) -> Result<(SendRequest<Bytes>, StreamGuard), PeerError> {
+    async fn dial(&self, target: &Target, address: &str) -> Result<(SendRequest<Bytes>, StreamGuard), PeerError> {
         let refused = |error: &dyn fmt::Display| {
             PeerError::new(
                 GrpcCode::Unavailable,
@@ -332,30 +388,55 @@ impl PeerPool {
             .map_err(|_| refused(&"no connection within 5s"))?
             .map_err(|error| refused(&error))?;
         stream.set_nodelay(true).map_err(|error| refused(&error))?;
-        let uri = uri_of(address).map_err(|error| refused(&error))?;
-        let (sender, mut connection) = h2::client::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .handshake(stream)
-            .await
-            .map_err(|error| refused(&error))?;
-        let pings = connection.ping_pong();
-        tokio::spawn(async move {
-            // Its streams get the error, also when it is dropped because nobody answers.
-            tokio::select! {
-                _ = connection => {}
-                () = until_silent(pings) => {}
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let uri = uri_of(scheme, address).map_err(|error| refused(&error))?;
+        let (sender, with) = match &self.tls {
+            None => (establish(stream).await.map_err(|error| refused(&error))?, Proven(None)),
+            Some(tls) => {
+                let config = tls.client(admitted(target), HTTP2).map_err(|error| refused(&error))?;
+                let handshake = TlsConnector::from(config).connect(unnamed(), stream);
+                let secured = tokio::time::timeout(CONNECT_TIMEOUT, handshake)
+                    .await
+                    .map_err(|_| refused(&"no TLS handshake within 5s"))?
+                    .map_err(|error| refused(&format_args!("TLS handshake: {error}")))?;
+                (establish(secured).await.map_err(|error| refused(&error))?, Proven(Some(target.clone())))
             }
-        });
+        };
         let load = Arc::new(Load { uri, streams: AtomicUsize::new(0), last_used: Mutex::new(Instant::now()) });
         let guard = StreamGuard::new(&load);
-        self.connections
-            .lock()
-            .entry(address.to_owned())
-            .or_default()
-            .push(Connection { sender: sender.clone(), load });
+        self.connections.lock().entry(address.to_owned()).or_default().push(Connection {
+            sender: sender.clone(),
+            load,
+            with,
+        });
         Ok((sender, guard))
     }
+}
+
+/// The identity a sidecar of the app shows, in any trust domain. *Source:* spec internals.md §5.7.
+fn admitted(target: &Target) -> Peer {
+    Peer::App { namespace: target.namespace.clone(), app_id: target.app_id.clone() }
+}
+
+/// Begins HTTP/2 on a connection.
+async fn establish<S>(stream: S) -> Result<SendRequest<Bytes>, h2::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (sender, mut connection) = h2::client::Builder::new()
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .handshake(stream)
+        .await?;
+    let pings = connection.ping_pong();
+    tokio::spawn(async move {
+        // Its streams get the error, also when it is dropped because nobody answers.
+        tokio::select! {
+            _ = connection => {}
+            () = until_silent(pings) => {}
+        }
+    });
+    Ok(sender)
 }
 
 /// Pings until no answer comes: a host that vanished sends no end of its connections.
@@ -393,8 +474,41 @@ mod tests {
     #[test]
     fn plain_connections_are_not_kept_longer_than_what_offered_them() {
         let peers = PeerPool::new(0, Logger::silent());
-        peers.direct.lock().insert("127.0.0.1:1".to_owned(), direct::pool("127.0.0.1", 1));
+        let target = Target { app_id: "a".to_owned(), namespace: "default".to_owned() };
+        peers.offered(&target, "127.0.0.1:1", None);
+        assert!(peers.direct_to(&target, "127.0.0.1:1").is_some());
         peers.purge(IDLE_LIMIT);
         assert!(peers.direct.lock().is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_connection_with_a_stream_is_never_idle() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let mut connection = h2::server::handshake(stream).await.unwrap();
+            while connection.accept().await.is_some() {}
+        });
+        let peers = PeerPool::new(0, Logger::silent());
+        let target = Target { app_id: "a".to_owned(), namespace: "default".to_owned() };
+        let one = peers.lease(&target, &address).await.unwrap();
+        let other = peers.lease(&target, &address).await.unwrap();
+        drop(other.guard);
+        peers.purge(Duration::ZERO);
+        assert_eq!(peers.connections.lock().len(), 1, "one stream is left");
+        drop(one.guard);
+        peers.purge(IDLE_LIMIT);
+        assert_eq!(peers.connections.lock().len(), 1, "it was used a moment ago");
+        peers.purge(Duration::ZERO);
+        assert!(peers.connections.lock().is_empty());
+    }
+
+    #[test]
+    fn a_connection_is_for_the_identity_it_was_made_with() {
+        let target = |app_id: &str| Target { app_id: app_id.to_owned(), namespace: "default".to_owned() };
+        assert!(Proven(None).is(&target("a")));
+        assert!(Proven(Some(target("a"))).is(&target("a")));
+        assert!(!Proven(Some(target("a"))).is(&target("b")));
     }
 }

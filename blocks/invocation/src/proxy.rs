@@ -10,6 +10,7 @@ mod app;
 mod attempts;
 mod deadline;
 mod frames;
+mod gate;
 mod relay;
 mod replay;
 mod serve;
@@ -27,6 +28,7 @@ use tokio::time::Instant;
 use tonic::Status;
 use tonic::body::Body;
 
+pub(crate) use gate::Gate;
 pub(crate) use serve::serve;
 
 use crate::outbound::{Invoker, Target};
@@ -95,6 +97,8 @@ impl Invoker {
         call.headers.remove(DAPR_API_TOKEN);
         let body = RequestBody::wrap(body, limit, call.refusal.clone());
         if self.is_own(&target) {
+            // As in the original, an app that calls itself this way is a caller without an identity.
+            Gate { access: self.access.as_deref(), peer: None }.pass(&call.uri)?;
             return app::call(self.app_channel().as_ref(), call, body).await;
         }
         self.name_both_ends(&target, &mut call.headers);
@@ -116,13 +120,13 @@ impl Invoker {
     /// A connection to a sidecar of the app. One that does not answer is forgotten, and one more is tried if there is one.
     async fn reach(&self, target: &Target) -> Result<(String, Lease), Status> {
         let address = self.resolve(target).await.map_err(status::from_peer)?;
-        let error = match self.peers().lease(&address).await {
+        let error = match self.peers().lease(target, &address).await {
             Ok(lease) => return Ok((address, lease)),
             Err(error) => error,
         };
         self.distrust(target, &address);
         match self.resolve(target).await {
-            Ok(other) if other != address => match self.peers().lease(&other).await {
+            Ok(other) if other != address => match self.peers().lease(target, &other).await {
                 Ok(lease) => Ok((other, lease)),
                 Err(error) => {
                     self.distrust(target, &other);

@@ -30,7 +30,7 @@ pub(crate) fn start(
         return None;
     }
     let parent = sent.or_else(|| request.headers.get(TRACE_PARENT).and_then(TraceContext::of_value));
-    let name = || format!("CallLocal/{app_id}/{}", request.method);
+    let name = || ["CallLocal/", app_id, "/", &request.method].concat();
     let Started { context, span } = tracer.start(SpanKind::Server, parent, name);
     if let Some(context) = context.filter(|_| tracer.is_on() || sent.is_some()) {
         request.headers.insert(TRACE_PARENT, context.to_value());

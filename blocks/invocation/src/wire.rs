@@ -10,7 +10,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use pillion_proto::google::protobuf::Any;
 use pillion_runtime::app_channel::verb_number;
 use pillion_runtime::body::Body;
-use pillion_runtime::message::{AppStatus, InvokeRequest, InvokeResponse, content_type};
+use pillion_runtime::message::{AppStatus, InvokeRequest, InvokeResponse, NO_VERB, content_type};
 use prost::Message as _;
 use prost::encoding::{WireType, decode_key, decode_varint, encode_key, encode_varint, encoded_len_varint, key_len};
 
@@ -68,11 +68,12 @@ pub(crate) fn first_request_frame(
     payload: Option<&Bytes>,
 ) -> Bytes {
     let any_length = if request.data_type_url.is_empty() { 0 } else { string_length(1, &request.data_type_url) };
-    let extension_length = varint_length(1, verb_number(&request.verb) as u64) + string_length(2, &request.query);
+    let verb = verb_number(&request.verb) as u64;
+    let extension_length = varint_length(1, verb) + string_length(2, &request.query);
     let message_length = string_length(1, &request.method)
         + if any_length > 0 { nested_length(2, any_length) } else { 0 }
         + string_length(3, content_type(&request.headers))
-        + nested_length(4, extension_length);
+        + if extension_length > 0 { nested_length(4, extension_length) } else { 0 };
     let headers = HeaderLengths::new(&request.headers, extra);
     let inner = varint_length(1, 1) + headers.total(2) + nested_length(3, message_length);
     let payload_length = payload.map_or(0, |data| payload_body_length(data.len(), 0));
@@ -89,9 +90,11 @@ pub(crate) fn first_request_frame(
         put_string(&mut out, 1, &request.data_type_url);
     }
     put_string(&mut out, 3, content_type(&request.headers));
-    put_nested(&mut out, 4, extension_length);
-    put_varint(&mut out, 1, verb_number(&request.verb) as u64);
-    put_string(&mut out, 2, &request.query);
+    if extension_length > 0 {
+        put_nested(&mut out, 4, extension_length);
+        put_varint(&mut out, 1, verb);
+        put_string(&mut out, 2, &request.query);
+    }
     if let Some(data) = payload {
         put_payload(&mut out, data, 0, payload_length);
     }
@@ -220,7 +223,7 @@ pub(crate) fn decode_request(mut message: Bytes) -> Result<RequestChunk, WireErr
 /// # Errors
 /// [`WireError`].
 pub(crate) fn decode_invoke_request(mut message: Bytes) -> Result<InvokeRequest, WireError> {
-    let mut request = InvokeRequest { verb: Method::POST, ..InvokeRequest::default() };
+    let mut request = InvokeRequest { verb: no_verb(), ..InvokeRequest::default() };
     let mut found_message = false;
     while message.has_remaining() {
         match field(&mut message)? {
@@ -246,6 +249,8 @@ pub(crate) fn decode_response(mut message: Bytes) -> Result<ResponseChunk, WireE
     let mut chunk = ResponseChunk::default();
     while message.has_remaining() {
         match field(&mut message)? {
+            // In an event stream the original sends an empty one with every message.
+            (1, Field::Bytes(inner)) if inner.is_empty() => {}
             (1, Field::Bytes(inner)) => chunk.response = Some(decode_invoke_response(inner)?),
             (2, Field::Bytes(inner)) => chunk.payload = Some(decode_payload(inner)?),
             _ => {}
@@ -376,8 +381,14 @@ fn set_content_type(headers: &mut HeaderMap, text: &Bytes) {
     }
 }
 
+/// The verb of a call whose caller named none.
+fn no_verb() -> Method {
+    Method::from_bytes(NO_VERB.as_bytes()).unwrap_or(Method::POST) // letters alone are always a verb
+}
+
 fn verb_from_number(number: u64) -> Result<Method, WireError> {
     Ok(match number {
+        0 => no_verb(),
         1 => Method::GET,
         2 => Method::HEAD,
         3 => Method::POST,
@@ -387,7 +398,7 @@ fn verb_from_number(number: u64) -> Result<Method, WireError> {
         7 => Method::OPTIONS,
         8 => Method::TRACE,
         9 => Method::PATCH,
-        other => return Err(WireError::new(format!("HTTP verb number {other} is not one of 1 to 9"))),
+        other => return Err(WireError::new(format!("HTTP verb number {other} is not one of 0 to 9"))),
     })
 }
 

@@ -10,3 +10,4 @@ pub mod http1;
 pub mod message;
 pub mod pipeline;
 pub mod resiliency;
+pub mod socket;

@@ -1,5 +1,8 @@
 //! A call on its way to an app, and its answer, independent of how either side speaks.
 
+use std::borrow::Cow;
+use std::fmt::Write as _;
+
 use http::header::{CONNECTION, HeaderName};
 use http::{HeaderMap, Method};
 use pillion_proto::google::protobuf::Any;
@@ -142,15 +145,93 @@ fn ends_here(name: &HeaderName) -> bool {
     }
 }
 
-/// Checks and cleans a decoded method: no `#`, `?`, NUL or control bytes; `.` and `..` resolved, never above the root.
+/// Checks and cleans a decoded method: no `#`, `?`, NUL or control bytes; `.` and `..` resolved, never above the root. A
+/// leading slash stays, as apps that speak gRPC see it.
 ///
 /// # Errors
-/// [`InvalidMethod`] with the offending character.
-pub fn normalize_method(method: &str) -> Result<String, InvalidMethod> {
-    if let Some(bad) = method.bytes().find(|byte| matches!(byte, b'#' | b'?' | 0x7f) || *byte < 0x20) {
-        return Err(InvalidMethod(format!("invalid method: character {:?} is not allowed", char::from(bad))));
+/// [`InvalidMethod`] with the text of the original.
+pub fn normalize_method(method: &str) -> Result<Cow<'_, str>, InvalidMethod> {
+    if method.bytes().any(|byte| matches!(byte, b'#' | b'?' | 0)) {
+        return Err(InvalidMethod(format!("invalid method: method contains forbidden character: {}", quoted(method))));
     }
-    Ok(clean_path(method))
+    if let Some(position) = method.bytes().position(|byte| byte < 0x20 || byte == 0x7f) {
+        let shown = quoted(method);
+        return Err(InvalidMethod(format!(
+            "invalid method: method contains control character at position {position}: {shown}"
+        )));
+    }
+    let (rooted, rest) = method.strip_prefix('/').map_or((false, method), |rest| (true, rest));
+    if rest.is_empty() || is_clean(rest) {
+        return Ok(Cow::Borrowed(method));
+    }
+    let cleaned = clean_path(rest);
+    Ok(Cow::Owned(if rooted { format!("/{cleaned}") } else { cleaned }))
+}
+
+/// Cleans the method of a call in place; see [`normalize_method`].
+///
+/// # Errors
+/// As [`normalize_method`].
+pub fn normalize_in_place(method: &mut String) -> Result<(), InvalidMethod> {
+    let cleaned = match normalize_method(method)? {
+        Cow::Borrowed(_) => return Ok(()),
+        Cow::Owned(cleaned) => cleaned,
+    };
+    *method = cleaned;
+    Ok(())
+}
+
+/// A text in quotes as Go's `%q` shows it, for what methods hold.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for letter in text.chars() {
+        match letter {
+            '"' | '\\' => out.extend(['\\', letter]),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\t' => out.push_str("\\t"),
+            '\n' => out.push_str("\\n"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            '\r' => out.push_str("\\r"),
+            letter if u32::from(letter) < 0x20 || letter == '\u{7f}' => {
+                let _ = write!(out, "\\x{:02x}", u32::from(letter)); // writing to a String cannot fail
+            }
+            letter => out.push(letter),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// The verb a call travels with: in capitals, and POST for those the protocol between sidecars does not know.
+///
+/// *Source:* `WithHTTPExtension` of the original. `NONE` is a verb there, which no app takes.
+pub fn known_verb(verb: Method) -> Method {
+    if is_known(&verb) {
+        return verb;
+    }
+    let upper = Method::from_bytes(verb.as_str().to_ascii_uppercase().as_bytes()).unwrap_or(Method::POST);
+    if is_known(&upper) || upper.as_str() == NO_VERB { upper } else { Method::POST }
+}
+
+/// What stands for the verb of a call that has none.
+pub const NO_VERB: &str = "NONE";
+
+fn is_known(verb: &Method) -> bool {
+    matches!(
+        *verb,
+        Method::GET
+            | Method::POST
+            | Method::PUT
+            | Method::DELETE
+            | Method::HEAD
+            | Method::PATCH
+            | Method::OPTIONS
+            | Method::TRACE
+            | Method::CONNECT
+    )
 }
 
 /// Checks that every `%` of a path begins an escape.
@@ -173,11 +254,7 @@ pub fn check_escapes(path: &str) -> Result<(), String> {
 ///
 /// *Source:* the lexical rules of Go's `path.Clean`.
 pub fn clean_path(path: &str) -> String {
-    let plain = !path.is_empty()
-        && !path.starts_with('/')
-        && !path.ends_with('/')
-        && path.split('/').all(|segment| !segment.is_empty() && segment != "." && segment != "..");
-    if plain {
+    if is_clean(path) {
         return path.to_owned();
     }
     let mut segments: Vec<&str> = Vec::new();
@@ -191,6 +268,10 @@ pub fn clean_path(path: &str) -> String {
         }
     }
     segments.join("/")
+}
+
+fn is_clean(path: &str) -> bool {
+    path.split('/').all(|segment| !segment.is_empty() && segment != "." && segment != "..")
 }
 
 #[cfg(test)]
@@ -219,7 +300,8 @@ mod tests {
     fn methods_are_cleaned_and_checked() {
         let cases = [
             ("a/b", "a/b"),
-            ("/a//b/", "a/b"),
+            ("/a//b/", "/a/b"),
+            ("/..", "/"),
             ("a/../b", "b"),
             ("../../etc", "etc"),
             ("", ""),
@@ -227,10 +309,34 @@ mod tests {
             ("a/..", ""),
         ];
         for (method, cleaned) in cases {
-            assert_eq!(normalize_method(method), Ok(cleaned.to_owned()), "{method}");
+            assert_eq!(normalize_method(method).unwrap(), cleaned, "{method}");
+            let mut in_place = method.to_owned();
+            assert_eq!((normalize_in_place(&mut in_place), in_place.as_str()), (Ok(()), cleaned));
         }
-        for method in ["a#b", "a?b", "a\0b", "a\nb", "a\x7f"] {
-            assert!(normalize_method(method).is_err(), "{method:?}");
+        let forbidden = "invalid method: method contains forbidden character: ";
+        let control = "invalid method: method contains control character at position ";
+        for (method, text) in [
+            ("a#b", format!("{forbidden}\"a#b\"")),
+            ("a?b\n", format!("{forbidden}\"a?b\\n\"")),
+            ("ü\0\"", format!("{forbidden}\"ü\\x00\\\"\"")),
+            ("ü\nb\\", format!("{control}2: \"ü\\nb\\\\\"")),
+            ("a\x7f\x01", format!("{control}1: \"a\\x7f\\x01\"")),
+        ] {
+            assert_eq!(normalize_method(method), Err(InvalidMethod(text)), "{method:?}");
+        }
+    }
+
+    #[test]
+    fn verbs_are_those_of_the_protocol() {
+        for (sent, taken) in [
+            ("GET", "GET"),
+            ("get", "GET"),
+            ("TRACE", "TRACE"),
+            ("PROPFIND", "POST"),
+            ("none", "NONE"),
+            ("Post", "POST"),
+        ] {
+            assert_eq!(known_verb(Method::from_bytes(sent.as_bytes()).unwrap()).as_str(), taken);
         }
     }
 

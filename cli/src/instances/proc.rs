@@ -5,7 +5,7 @@ use std::path::Path;
 /// Clock ticks per second in `/proc/<pid>/stat`: the kernel's fixed unit towards programs.
 const TICKS_PER_SECOND: u64 = 100;
 
-/// A process named `daprd`.
+/// A process that is a sidecar.
 #[derive(Clone, Debug)]
 pub(crate) struct Sidecar {
     pub(crate) id: u32,
@@ -27,7 +27,7 @@ pub(crate) fn sidecars(root: &Path) -> Vec<Sidecar> {
 
 fn sidecar(id: u32, root: &Path, boot: i64) -> Option<Sidecar> {
     let arguments = texts(&std::fs::read(format!("/proc/{id}/cmdline")).ok()?);
-    if file_name(arguments.first()?) != "daprd" {
+    if !is_sidecar(&arguments) {
         return None;
     }
     let environment = texts(&std::fs::read(format!("/proc/{id}/environ")).ok()?);
@@ -36,6 +36,16 @@ fn sidecar(id: u32, root: &Path, boot: i64) -> Option<Sidecar> {
     }
     let seconds = i64::try_from(start_ticks(id) / TICKS_PER_SECOND).ok()?;
     Some(Sidecar { id, arguments, started_unix: boot + seconds })
+}
+
+/// `daprd …`, or our program with `daprd` as its first argument.
+fn is_sidecar(arguments: &[String]) -> bool {
+    let mut arguments = arguments.iter().map(String::as_str);
+    match arguments.next().map(file_name) {
+        Some("daprd") => true,
+        Some("pillion") => arguments.next() == Some("daprd"),
+        _ => false,
+    }
 }
 
 fn file_name(program: &str) -> &str {
@@ -132,6 +142,13 @@ mod tests {
         let now = time::OffsetDateTime::now_utc().unix_timestamp();
         let started = boot_time() + i64::try_from(start / TICKS_PER_SECOND).unwrap();
         assert!((now - 600..=now + 2).contains(&started), "{started} and {now}");
+    }
+
+    #[test]
+    fn a_sidecar_is_known_by_its_command_line() {
+        let is = |line: &str| is_sidecar(&line.split(' ').map(str::to_owned).collect::<Vec<_>>());
+        assert!(is("daprd --app-id a") && is("/bin/daprd") && is("/bin/pillion daprd --app-id a"));
+        assert!(!is("pillion list") && !is("pillion") && !is("node daprd"));
     }
 
     #[test]

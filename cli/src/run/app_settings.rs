@@ -94,6 +94,7 @@ pub(super) fn from_run_file(context: &Context, app: &App) -> Settings {
         app_channel_address: text(&app.app_channel_address).unwrap_or_else(|| "127.0.0.1".to_owned()),
         app_ssl: shared.app_ssl,
         sentry: sentry(context, config.as_deref()),
+        trust_anchors: None,
         config,
         resources: resources_or_default(shared.resources.clone(), runtime),
         placement: control_plane_address(shared.placement.as_deref(), PLACEMENT_PORT),
@@ -195,7 +196,12 @@ mod tests {
     use crate::command::Program;
 
     fn settings(arguments: &[&str]) -> Result<Settings> {
-        let program = Program { name: "dapr".into(), environment: BTreeMap::new(), component_types: Vec::new };
+        let program = Program {
+            name: "dapr".into(),
+            environment: BTreeMap::new(),
+            component_types: Vec::new,
+            sentry: crate::local_sentry::none,
+        };
         let context = Context::new(&program, false, "/nowhere");
         let parsed = super::super::flags::table().parse(arguments.iter().copied()).unwrap();
         from_flags(&context, &parsed)

@@ -95,6 +95,12 @@ pub(super) fn table() -> FlagSet {
         Flag::new(Kind::Bool, "enable-profiling", "", "serve profiles of the sidecar"),
         Flag::new(Kind::Bool, "enable-api-logging", "", "log every API call"),
         Flag::new(Kind::Text, "log-level", "info", "how much the sidecar logs: debug, info, warn, error or fatal"),
+        Flag::new(
+            Kind::Bool,
+            "mtls",
+            "",
+            "mutual TLS between the sidecars of this machine; certificates come from a sentry in this process",
+        ),
         Flag::new(Kind::Bool, "app-ssl", "", "TLS towards the application")
             .deprecated("use --app-protocol https or grpcs"),
         Flag::new(Kind::Text, "run-file", "", "a run `file`, or a directory with a dapr.yaml; - reads standard input")

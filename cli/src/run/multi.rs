@@ -21,6 +21,7 @@ use super::{app_settings, check_command};
 use crate::command::Outcome;
 use crate::console;
 use crate::context::Context;
+use crate::local_sentry;
 use crate::ports;
 use crate::process::Launcher;
 use crate::settings::Settings;
@@ -34,7 +35,7 @@ enum End {
     Failure(anyhow::Error),
 }
 
-pub(super) async fn run(context: &Context, path: &str) -> Outcome {
+pub(super) async fn run(context: &Context, path: &str, mtls: bool) -> Outcome {
     let mut signals = Signals::new()?;
     let source = read(path)?;
     let (run_file, place) = (checked(context, &source)?, source.shown.display().to_string());
@@ -42,7 +43,8 @@ pub(super) async fn run(context: &Context, path: &str) -> Outcome {
         path: source.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default(),
         name: run_file.name.clone(),
     };
-    let settings: Vec<Settings> = run_file.apps.iter().map(|app| app_settings::from_run_file(context, app)).collect();
+    let mut settings: Vec<Settings> =
+        run_file.apps.iter().map(|app| app_settings::from_run_file(context, app)).collect();
     for settings in &settings {
         check_command(context, settings)?;
         if settings.command.is_empty() {
@@ -54,6 +56,11 @@ pub(super) async fn run(context: &Context, path: &str) -> Outcome {
     let wanted: Vec<_> = settings.iter().map(|settings| (settings.app_id.as_str(), settings.wanted)).collect();
     let ports = ports::choose(&wanted)?;
 
+    let sentry = local_sentry::start(context, mtls).await?; // lives as long as this function
+    for settings in &mut settings {
+        settings.secure(sentry.as_ref());
+        local_sentry::hint(context, settings);
+    }
     let launcher = Rc::new(Launcher::start()?);
     let stamp = logs::stamp();
     let mut members: Vec<Member> = Vec::new();

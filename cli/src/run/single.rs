@@ -12,6 +12,7 @@ use crate::client::Endpoint;
 use crate::command::Outcome;
 use crate::context::Context;
 use crate::forward::Sink;
+use crate::local_sentry;
 use crate::ports;
 use crate::process::{Launcher, describe_end};
 use crate::settings::Settings;
@@ -24,7 +25,7 @@ enum End {
     Failure(anyhow::Error),
 }
 
-pub(super) async fn run(context: &Context, settings: Settings) -> Outcome {
+pub(super) async fn run(context: &Context, mut settings: Settings, mtls: bool) -> Outcome {
     let mut signals = Signals::new()?;
     let console = &context.console;
     if settings.command.is_empty() {
@@ -34,6 +35,9 @@ pub(super) async fn run(context: &Context, settings: Settings) -> Outcome {
     }
     check_command(context, &settings)?;
     let ports = ports::choose(&[(&settings.app_id, settings.wanted)])?.remove(0);
+    let sentry = local_sentry::start(context, mtls).await?; // lives as long as this function
+    settings.secure(sentry.as_ref());
+    local_sentry::hint(context, &settings);
     let launcher = Rc::new(Launcher::start()?);
     match &settings.unix_domain_socket {
         None => console.info(&format!(

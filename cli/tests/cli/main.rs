@@ -11,12 +11,16 @@ mod multi;
 mod single;
 mod world;
 
+use std::future::Future;
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::ExitCode;
 use std::sync::Mutex;
 use std::time::Instant;
 
+use pillion_cli::{Parts, RunningSentry};
 use world::World;
 
 /// A test and its name.
@@ -29,7 +33,9 @@ fn main() -> ExitCode {
     let called = std::env::args().next().unwrap_or_default();
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match Path::new(&called).file_name().and_then(|name| name.to_str()) {
-        Some("dapr") => return pillion_cli::main("dapr", arguments, Vec::new),
+        Some("dapr") => {
+            return pillion_cli::main("dapr", arguments, Parts { component_types: Vec::new, sentry: fake_sentry });
+        }
         Some("daprd") => return fake_daprd::main(&arguments),
         _ => {}
     }
@@ -44,6 +50,12 @@ fn main() -> ExitCode {
     let failed = run(tests);
     println!("\ntest result: {} passed; {} failed", count - failed.len(), failed.len());
     if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Stands in for sentry: a place where nothing listens.
+fn fake_sentry(directory: PathBuf) -> Pin<Box<dyn Future<Output = Result<RunningSentry, String>>>> {
+    let address = SocketAddr::from(([127, 0, 0, 1], 4711));
+    Box::pin(async move { Ok(RunningSentry { address, roots: directory.join("ca.crt"), running: Box::new(()) }) })
 }
 
 /// Runs all of them and gives the names of those that failed.

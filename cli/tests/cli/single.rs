@@ -14,6 +14,7 @@ pub(crate) const TESTS: &[Test] = &[
     ("single::nothing_outlives_a_killed_command", nothing_outlives_a_killed_command),
     ("single::a_sidecar_that_dies_ends_the_run", a_sidecar_that_dies_ends_the_run),
     ("single::a_sidecar_that_cannot_start", a_sidecar_that_cannot_start),
+    ("single::mutual_tls_by_one_flag", mutual_tls_by_one_flag),
 ];
 
 const SLEEPER: &str = "echo up; sleep 1000 & sleep 1000";
@@ -139,4 +140,13 @@ fn a_sidecar_that_cannot_start(world: &World) {
     eventually("nothing is left", || {
         if world.marked().is_empty() { Ok(()) } else { Err(format!("{:?}", world.marked())) }
     });
+}
+
+fn mutual_tls_by_one_flag(world: &World) {
+    let ended = world.dapr(&["run", "--mtls", "--app-id", "cart", "--app-port", "9", "--", "true"]).with_code(0);
+    assert!(ended.stdout.contains("ℹ️  Mutual TLS is on: sentry at 127.0.0.1:"), "{ended:?}");
+    assert!(ended.stdout.contains("/sentry/ca.crt\n"), "{ended:?}");
+    world.nothing_is_left();
+    let ended = world.dapr(&["run", "--app-id", "cart", "--app-port", "9", "--", "true"]).with_code(0);
+    assert!(!ended.stdout.contains("Mutual TLS"), "{ended:?}");
 }

@@ -1,9 +1,14 @@
-//! `nameresolution.local`: the sidecars of one machine find each other through a directory of small files.
+//! `nameresolution.local`: the sidecars of one machine find each other through a directory of small files, those of the network
+//! by multicast DNS.
 //!
 //! *Job:* each sidecar writes `registry/<namespace>/<app id>/<pid>-<port>.json` under the data directory and removes it on
 //! close; a resolver reads an app's folder. Works without multicast and without a server. *Neighbours:* [`Directory`] does
-//! the file work. *Invariant:* an entry of a process that is gone is never answered, and whoever meets it deletes it; a
-//! cached answer costs no I/O.
+//! the file work, `network` finds what has no folder. *Invariant:* an entry of a process that is gone is never answered, and
+//! whoever meets it deletes it; a cached answer costs no I/O.
+//!
+//! *The network:* this is the default where the original's is mDNS, and sidecars that find each other so must go on doing it when
+//! some or all of them are replaced. So a sidecar that listens on the network is announced there too, and an app that has no
+//! folder here is asked for there, as the original would. Apps of the machine come first and wait for nobody.
 //!
 //! *Namespaces:* sidecars of the wanted namespace are preferred; when none is announced there, those of any other namespace
 //! with that app id are used. The original's mDNS, which this replaces, knows no namespaces at all, and apps that leave
@@ -17,9 +22,12 @@ use async_trait::async_trait;
 use parking_lot::Mutex;
 use pillion_contract::{ComponentError, ErrorKind, InitContext, NameResolver, Registration, ResolveRequest};
 
+use crate::name_mdns::Options;
 use directory::Directory;
+use network::Network;
 
 mod directory;
+mod network;
 
 /// An answer this young is given without looking again.
 const FRESH_FOR: Duration = Duration::from_secs(1);
@@ -31,6 +39,7 @@ pub struct LocalResolver {
     directory: Arc<Directory>,
     cache: Arc<Cache>,
     own: Mutex<Vec<directory::EntryFile>>,
+    network: Option<Network>,
 }
 
 #[derive(Default)]
@@ -42,7 +51,8 @@ struct Answer {
     is_renewing: bool,
 }
 
-/// Makes the component; the directory is metadata `path`, or `registry` under the data directory.
+/// Makes the component; the directory is metadata `path`, or `registry` under the data directory. Metadata `mdns: false` leaves
+/// the network out.
 ///
 /// # Errors
 /// None now; a directory that cannot be written is an error of [`NameResolver::register`].
@@ -51,10 +61,12 @@ pub async fn create(context: InitContext) -> Result<Arc<dyn NameResolver>, Compo
         Some(path) => path.into(),
         None => context.data_dir.join("registry"),
     };
+    let is_wanted = context.metadata.first_of(&["mdns"]).is_none() || context.metadata.bool("mdns");
     Ok(Arc::new(LocalResolver {
         directory: Arc::new(Directory::new(root)),
         cache: Arc::default(),
         own: Mutex::default(),
+        network: is_wanted.then(|| Network::new(Options::NETWORK, &context)),
     }))
 }
 
@@ -102,6 +114,9 @@ impl LocalResolver {
 #[async_trait]
 impl NameResolver for LocalResolver {
     async fn register(&self, registration: Registration) -> Result<(), ComponentError> {
+        if let Some(network) = &self.network {
+            network.announce(registration.clone());
+        }
         let directory = self.directory.clone();
         let written = tokio::task::spawn_blocking(move || directory.announce(&registration)).await;
         let entry = written.map_err(|error| {
@@ -123,28 +138,42 @@ impl NameResolver for LocalResolver {
             }
             return Ok(addresses);
         }
-        let addresses = self.read(request.clone()).await?;
-        if addresses.is_empty() {
-            return Err(ComponentError::new(
-                ErrorKind::NotFound,
-                format!(
-                    "couldn't find service: {} (no running sidecar of namespace {} or another one is announced in {})",
-                    request.app_id,
-                    request.namespace,
-                    self.directory.root().display()
-                ),
-            ));
+        if let Some(addresses) = self.network.as_ref().and_then(|network| network.known(request)) {
+            return Ok(addresses);
         }
-        Ok(addresses)
+        let addresses = self.read(request.clone()).await?;
+        if !addresses.is_empty() {
+            return Ok(addresses);
+        }
+        let elsewhere = match &self.network {
+            Some(network) => match network.find(request).await {
+                Ok(addresses) => return Ok(addresses),
+                Err(why) => format!(", and {why}"),
+            },
+            None => String::new(),
+        };
+        let message = format!(
+            "couldn't find service: {} (no running sidecar of namespace {} or another one is announced in {}{elsewhere}; check that the app runs and its app ID)",
+            request.app_id,
+            request.namespace,
+            self.directory.root().display()
+        );
+        Err(ComponentError::new(ErrorKind::NotFound, message))
     }
 
-    fn report_failure(&self, request: &ResolveRequest, _address: &str) {
+    fn report_failure(&self, request: &ResolveRequest, address: &str) {
         self.cache.0.lock().remove(request);
+        if let Some(network) = &self.network {
+            network.distrust(request, address);
+        }
     }
 
     async fn close(&self) -> Result<(), ComponentError> {
         self.own.lock().clear(); // an entry removes its file when it goes
-        Ok(())
+        match &self.network {
+            Some(network) => network.close().await,
+            None => Ok(()),
+        }
     }
 }
 

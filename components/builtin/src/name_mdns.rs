@@ -10,6 +10,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -18,12 +19,13 @@ use pillion_core::log::Logger;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use engine::{Command, Engine, Heard};
+use engine::{Command, Engine, Heard, NO_INTERFACE};
+use link::Interfaces;
 use service::{Service, service_name};
 
 mod cache;
 mod engine;
-mod link;
+pub(crate) mod link;
 mod message;
 mod service;
 
@@ -38,9 +40,14 @@ const COMMANDS: usize = 64;
 
 /// Where to listen; tests stay on the loopback interface and on a port of their own.
 #[derive(Clone, Copy, Debug)]
-struct Options {
-    port: u16,
-    loopback_only: bool,
+pub(crate) struct Options {
+    pub(crate) port: u16,
+    pub(crate) interfaces: Interfaces,
+}
+
+impl Options {
+    /// Networks alone: for a resolver that has another way to the sidecars of its machine.
+    pub(crate) const NETWORK: Self = Self { port: PORT, interfaces: Interfaces::Network };
 }
 
 /// The component; see the module text.
@@ -54,21 +61,47 @@ pub struct MdnsResolver {
 /// # Errors
 /// None now; a machine without a usable network interface is an error of [`NameResolver::register`].
 pub async fn create(context: InitContext) -> Result<Arc<dyn NameResolver>, ComponentError> {
-    let options = Options { port: PORT, loopback_only: false };
+    let options = Options { port: PORT, interfaces: Interfaces::Any };
     Ok(MdnsResolver::start(options, context.log.clone(), context.cancel.child_token()))
 }
 
 impl MdnsResolver {
-    fn start(options: Options, log: Logger, stop: CancellationToken) -> Arc<Self> {
+    pub(crate) fn start(options: Options, log: Logger, stop: CancellationToken) -> Arc<Self> {
         let heard = Arc::new(Heard::default());
         let (commands, inbox) = mpsc::channel(COMMANDS);
         tokio::spawn(Engine::run(options, heard.clone(), log, inbox, stop));
         Arc::new(Self { heard, commands })
     }
 
-    fn known(&self, app_id: &str) -> Vec<String> {
+    /// The addresses of an app that were heard of.
+    pub(crate) fn known(&self, app_id: &str) -> Vec<String> {
         let addresses = self.heard.cache.lock().addresses(app_id, Instant::now());
         addresses.iter().map(SocketAddr::to_string).collect()
+    }
+
+    /// The addresses of an app, those heard of or those that answer now; else why there are none.
+    pub(crate) async fn find(&self, app_id: &str) -> Result<Vec<String>, String> {
+        service_name(app_id)?;
+        let deadline = Instant::now() + BROWSE_TIMEOUT;
+        loop {
+            let news = self.heard.news.notified();
+            tokio::pin!(news);
+            news.as_mut().enable(); // what comes between the look and the wait is not missed
+            let known = self.known(app_id);
+            if !known.is_empty() {
+                return Ok(known);
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(format!("no sidecar answered by mDNS within {BROWSE_TIMEOUT:?}"));
+            }
+            if self.heard.is_deaf.load(Ordering::Relaxed) {
+                self.ask(app_id); // perhaps an interface has come
+                return Err(NO_INTERFACE.to_owned());
+            }
+            self.ask(app_id);
+            let _ = tokio::time::timeout(left.min(ASK_AGAIN), news).await; // either way the loop looks again
+        }
     }
 
     /// Has the network asked unless that was done a moment ago. A full queue means that the task is busy sending: the
@@ -124,24 +157,11 @@ impl NameResolver for MdnsResolver {
             return Ok(known);
         }
         service_name(app_id).map_err(invalid)?;
-        let deadline = Instant::now() + BROWSE_TIMEOUT;
-        loop {
-            let news = self.heard.news.notified();
-            tokio::pin!(news);
-            news.as_mut().enable(); // what comes between the look and the wait is not missed
-            let known = self.known(app_id);
-            if !known.is_empty() {
-                return Ok(known);
-            }
-            let left = deadline.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                let message =
-                    format!("couldn't find service: {app_id} (no sidecar answered by mDNS within {BROWSE_TIMEOUT:?})");
-                return Err(ComponentError::new(ErrorKind::NotFound, message));
-            }
-            self.ask(app_id);
-            let _ = tokio::time::timeout(left.min(ASK_AGAIN), news).await; // either way the loop looks again
-        }
+        self.find(app_id).await.map_err(|why| {
+            let advice = "check that it runs, its app ID, and that multicast works between the machines";
+            let message = format!("couldn't find service: {app_id} ({why}; {advice})");
+            ComponentError::new(ErrorKind::NotFound, message)
+        })
     }
 
     fn report_failure(&self, request: &ResolveRequest, address: &str) {

@@ -15,6 +15,7 @@ pub fn registry() -> Registry {
     #[cfg(feature = "wasm")]
     pillion_wasm::register(&mut registry);
     pillion_http::register(&mut registry);
+    pillion_names::register(&mut registry);
     pillion_pluggable::register(&mut registry);
     registry
 }

@@ -18,8 +18,10 @@ pub async fn run(first: Arc<dyn NameResolver>, second: Arc<dyn NameResolver>, th
         app_id: app_id.to_owned(),
         namespace: "default".to_owned(),
         host: "127.0.0.1".to_owned(),
+        local_host: "127.0.0.1".to_owned(),
         internal_port: port,
         http_port: 3500,
+        app_port: None,
     };
     let question = |app_id: &str| ResolveRequest { app_id: app_id.to_owned(), namespace: "default".to_owned() };
 

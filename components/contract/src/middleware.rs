@@ -9,7 +9,9 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use arc_swap::ArcSwap;
 use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use http_body::Body as _;
@@ -75,19 +77,37 @@ impl fmt::Debug for Next<'_> {
     }
 }
 
-/// Middleware in the order of the Configuration: the first is the outermost. Cheap to clone.
+/// Middleware in the order of the Configuration: the first is the outermost. Cheap to clone; clones are the same pipeline, so that
+/// [`HttpPipeline::replace`] reaches every place that runs it.
 #[derive(Clone, Default)]
-pub struct HttpPipeline(Arc<[Arc<dyn HttpMiddleware>]>);
+pub struct HttpPipeline(Arc<Row>);
+
+#[derive(Default)]
+struct Row {
+    /// Beside the handlers, so that a request without middleware costs one read.
+    any: AtomicBool,
+    handlers: ArcSwap<Vec<Arc<dyn HttpMiddleware>>>,
+}
 
 impl HttpPipeline {
     /// Puts middleware into a row.
     pub fn new(handlers: impl IntoIterator<Item = Arc<dyn HttpMiddleware>>) -> Self {
-        Self(handlers.into_iter().collect())
+        let pipeline = Self::default();
+        pipeline.replace(handlers);
+        pipeline
+    }
+
+    /// Puts other middleware into its place; requests under way go on with what they began with.
+    pub fn replace(&self, handlers: impl IntoIterator<Item = Arc<dyn HttpMiddleware>>) {
+        let handlers: Vec<Arc<dyn HttpMiddleware>> = handlers.into_iter().collect();
+        let any = !handlers.is_empty();
+        self.0.handlers.store(Arc::new(handlers));
+        self.0.any.store(any, Ordering::Release);
     }
 
     /// Whether there is nothing to run; callers then go past the pipeline without making it a request.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        !self.0.any.load(Ordering::Acquire)
     }
 
     /// Sends a request through all middleware to `end`.
@@ -96,13 +116,14 @@ impl HttpPipeline {
         F: FnOnce(HttpRequest) -> Fut + Send + 'a,
         Fut: Future<Output = HttpResponse> + Send + 'a,
     {
-        Next { rest: &self.0, end: Next::end(end).end }.run(request).await
+        let handlers = self.0.handlers.load_full();
+        Next { rest: &handlers, end: Next::end(end).end }.run(request).await
     }
 }
 
 impl fmt::Debug for HttpPipeline {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "HttpPipeline({} handlers)", self.0.len())
+        write!(f, "HttpPipeline({} handlers)", self.0.handlers.load().len())
     }
 }
 
@@ -183,6 +204,21 @@ mod tests {
             .await;
         assert_eq!(all(response.headers(), "back"), "ba");
         assert_eq!(read_body(response.into_body(), 100).await.unwrap(), "seen by the end: ab body");
+    }
+
+    #[tokio::test]
+    async fn a_replaced_row_reaches_every_clone_and_no_request_under_way() {
+        let mark = |name| Arc::new(Mark(name)) as Arc<dyn HttpMiddleware>;
+        let pipeline = HttpPipeline::new([mark("a")]);
+        let (clone, changed) = (pipeline.clone(), pipeline.clone());
+        let end = |request: HttpRequest| async move {
+            changed.replace([]);
+            let way = all(request.headers(), "way");
+            http::Response::new(full_body(way))
+        };
+        let response = pipeline.run(http::Request::new(empty_body()), end).await;
+        assert_eq!(all(response.headers(), "back"), "a", "it began with this row");
+        assert!(clone.is_empty() && pipeline.is_empty());
     }
 
     #[tokio::test]

@@ -13,10 +13,14 @@ pub struct Registration {
     pub namespace: String,
     /// Address peers can reach, without port.
     pub host: String,
+    /// Address peers on this machine can reach, without port: the loopback address where the sidecar listens there too.
+    pub local_host: String,
     /// Internal gRPC port.
     pub internal_port: u16,
     /// HTTP API port, which some resolvers publish.
     pub http_port: u16,
+    /// Port of the application, when there is one.
+    pub app_port: Option<u16>,
 }
 
 /// A question.

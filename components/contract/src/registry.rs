@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use pillion_core::board::Board;
 use pillion_core::log::Logger;
 
 use crate::{
@@ -25,6 +26,8 @@ pub struct DiscoveryContext {
     pub sockets_dir: PathBuf,
     /// Where to log what is found and what is wrong.
     pub log: Logger,
+    /// Where to tell what keeps a component, at the start and later.
+    pub board: Board,
 }
 
 /// Finds component types at the start of a sidecar. It logs its problems: what was found can be used all the same.

@@ -16,13 +16,14 @@ use http::{HeaderMap, StatusCode};
 use parking_lot::RwLock;
 use pillion_contract::{ComponentError, ErrorKind, HttpMiddleware, HttpRequest, HttpResponse, InitContext, Next};
 use pillion_core::log::Logger;
+use pillion_http_client::Client;
 use serde::Deserialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 use self::claims::Expected;
 use self::keys::{Keys, Refused};
-use crate::client::Client;
+use crate::client::{client, get};
 use crate::respond;
 
 /// Shortest time between two readings of the keys; also the usual one, unless the provider allows a longer one.
@@ -71,7 +72,7 @@ pub async fn create(context: InitContext) -> Result<Arc<dyn HttpMiddleware>, Com
     };
     let expected =
         Expected { issuer: required(["issuer", "issuerURL"])?, audience: required(["audience", "clientID"])? };
-    let client = Client::default();
+    let client = client();
     let url = match metadata.first_of(&["jwksURL"]) {
         Some(url) => url.to_owned(),
         None => discover(&client, &expected.issuer)
@@ -102,7 +103,7 @@ fn unavailable(message: String) -> ComponentError {
 
 async fn discover(client: &Client, issuer: &str) -> Result<String, String> {
     let url = format!("{}/.well-known/openid-configuration", issuer.strip_suffix('/').unwrap_or(issuer));
-    let response = client.get(&url).await.map_err(|error| error.to_string())?;
+    let response = get(client, &url).await.map_err(|error| error.to_string())?;
     if response.status() != StatusCode::OK {
         return Err(format!("{url}: invalid response status code: {}", response.status().as_u16()));
     }
@@ -123,7 +124,7 @@ async fn discover(client: &Client, issuer: &str) -> Result<String, String> {
 
 /// The keys, and when to read them again.
 async fn fetch(client: &Client, url: &str) -> Result<(Keys, Duration), String> {
-    let response = client.get(url).await.map_err(|error| error.to_string())?;
+    let response = get(client, url).await.map_err(|error| error.to_string())?;
     if response.status() != StatusCode::OK {
         return Err(format!("{url}: invalid response status code: {}", response.status().as_u16()));
     }

@@ -11,9 +11,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::{HeaderValue, Response};
 use pillion_core::secret::Secret;
+use pillion_http_client::Client;
 use serde_json::Value as Json;
 
-use crate::client::{Client, ClientError};
+use crate::client::{client, post_form};
 use crate::form;
 
 /// How client id and secret are sent.
@@ -32,7 +33,7 @@ pub(crate) enum AuthStyle {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TokenError {
     #[error(transparent)]
-    Client(#[from] ClientError),
+    Client(#[from] pillion_http_client::Error),
     #[error("cannot fetch token: {status}: {body}")]
     Refused { status: http::StatusCode, body: String },
     #[error("cannot parse the token: {0}")]
@@ -59,7 +60,7 @@ pub(crate) struct TokenEndpoint {
 
 impl TokenEndpoint {
     pub(crate) fn new(url: String, client_id: String, client_secret: Secret<String>, style: AuthStyle) -> Self {
-        Self { client: Client::default(), url, client_id, client_secret, style: AtomicU8::new(style as u8) }
+        Self { client: client(), url, client_id, client_secret, style: AtomicU8::new(style as u8) }
     }
 
     /// Asks for a token with the fields of a grant.
@@ -102,7 +103,7 @@ impl TokenEndpoint {
                 fields.push(("client_secret".to_owned(), self.client_secret.expose().clone()));
             }
         }
-        read(&self.client.post_form(&self.url, form::encode(fields), authorization).await?)
+        read(&post_form(&self.client, &self.url, form::encode(fields), authorization).await?)
     }
 }
 

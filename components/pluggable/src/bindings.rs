@@ -11,6 +11,7 @@ use pillion_contract::{
     BindingDelivery, BindingEvent, BindingRequest, BindingResponse, ComponentError, InitContext, InputBinding,
     OutputBinding, ReplyHandle,
 };
+use pillion_core::board::Board;
 use pillion_proto::components::v1 as pb;
 use pillion_proto::components::v1::input_binding_client::InputBindingClient;
 use pillion_proto::components::v1::output_binding_client::OutputBindingClient;
@@ -34,6 +35,7 @@ pub struct PluggableInput {
     context: Arc<InitContext>,
     stop: CancellationToken,
     streams: TaskTracker,
+    board: Board,
 }
 
 /// Connects and initialises an input binding.
@@ -42,9 +44,10 @@ pub struct PluggableInput {
 /// No connection, or the component's own status.
 pub(crate) async fn create_input(
     socket: Arc<Path>,
+    board: Board,
     context: InitContext,
 ) -> Result<Arc<dyn InputBinding>, ComponentError> {
-    Ok(Arc::new(PluggableInput::open(&socket, context).await?))
+    Ok(Arc::new(PluggableInput { board, ..PluggableInput::open(&socket, context).await? }))
 }
 
 impl PluggableInput {
@@ -56,7 +59,7 @@ impl PluggableInput {
         let connection = Connection::open(socket, &context).await?;
         init_input(&connection, &context).await.map_err(|status| status::error(&status))?;
         let stop = context.cancel.child_token();
-        Ok(Self { connection, context: Arc::new(context), stop, streams: TaskTracker::new() })
+        Ok(Self { connection, context: Arc::new(context), stop, streams: TaskTracker::new(), board: Board::default() })
     }
 
     /// Asks whether the component is alive.
@@ -84,6 +87,7 @@ impl InputBinding for PluggableInput {
             context: self.context.clone(),
             deliveries,
             stop: self.stop.clone(),
+            board: self.board.clone(),
         };
         self.streams.spawn(async move { source.run().await });
         Ok(receiver)
@@ -103,12 +107,22 @@ struct Source {
     context: Arc<InitContext>,
     deliveries: mpsc::Sender<BindingDelivery>,
     stop: CancellationToken,
+    board: Board,
 }
 
 impl Source {
     async fn run(self) {
         let log = &self.context.log;
-        keep_open(|| self.pull(), || self.revive(), self.unwanted(), log, "binding message").await;
+        let wait = || {
+            let InitContext { name, component_type, .. } = &*self.context;
+            self.board.wait(
+                "pluggableStream",
+                name.clone(),
+                format!("the pluggable component {component_type}, whose stream of events broke"),
+                "look whether its process runs and serves its socket; the stream is opened again by itself",
+            )
+        };
+        keep_open(|| self.pull(), || self.revive(), self.unwanted(), wait, log, "binding message").await;
     }
 
     async fn unwanted(&self) {

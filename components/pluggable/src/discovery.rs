@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use pillion_contract::{DiscoveryContext, Registry};
+use pillion_core::board::Board;
 use pillion_core::log::Logger;
 use pillion_proto::components::v1 as pb;
 use tokio::time::Instant;
@@ -58,14 +59,24 @@ async fn discover_within(context: DiscoveryContext, limit: Duration) -> Registry
         }
     };
     connector_log.debug(format_args!("loading pluggable components under path {}", context.sockets_dir.display()));
-    let answers = join_all(sockets.iter().map(|(_, path)| services(path, limit, &log, &connector_log))).await;
+    let answers =
+        join_all(sockets.iter().map(|(_, path)| services(path, limit, &context.board, &log, &connector_log))).await;
     for ((name, path), answer) in sockets.into_iter().zip(answers) {
         match answer {
-            Ok(services) => register(&mut registry, &name, &path, &services, &connector_log),
-            Err(problem) => log.error(format_args!(
-                "could not initialize pluggable components of the socket {}: {problem}",
-                path.display()
-            )),
+            Ok(services) => register(&mut registry, &name, &path, &services, &context.board, &connector_log),
+            Err(problem) => {
+                log.error(format_args!(
+                    "could not initialize pluggable components of the socket {}: {problem}",
+                    path.display()
+                ));
+                context.board.unhealthy(
+                    "pluggableComponent",
+                    name,
+                    format!("its socket {} was not usable at the start", path.display()),
+                    problem,
+                    "start the component and restart the sidecar, or remove the file when it is left over",
+                );
+            }
         }
     }
     registry
@@ -102,12 +113,24 @@ fn without_extension(name: &str) -> &str {
 }
 
 /// The services of a socket, which may not be served yet.
-async fn services(socket: &Path, limit: Duration, log: &Logger, connector_log: &Logger) -> Result<Vec<String>, String> {
+async fn services(
+    socket: &Path,
+    limit: Duration,
+    board: &Board,
+    log: &Logger,
+    connector_log: &Logger,
+) -> Result<Vec<String>, String> {
     connector_log.debug(format_args!("using socket defined at 'unix://{}'", socket.display()));
     let deadline = Instant::now() + limit;
     let mut pause = RETRY_FIRST;
     let mut problem = String::from("it does not answer");
     let mut told = false;
+    let wait = board.wait(
+        "pluggableComponent",
+        socket.display().to_string(),
+        "an answer on its socket",
+        "start the component, or remove the file when it is left over",
+    );
     loop {
         match tokio::time::timeout_at(deadline, ask(socket)).await {
             Ok(Ok(services)) => return Ok(services),
@@ -115,6 +138,7 @@ async fn services(socket: &Path, limit: Duration, log: &Logger, connector_log: &
             Ok(Err(Refusal::NotYet(text))) => problem = text,
             Err(_elapsed) => {}
         }
+        wait.failed(problem.clone());
         if Instant::now() + pause >= deadline {
             return Err(format!(
                 "{problem}; waited {} seconds; start the component, or remove the file when it is left over",
@@ -153,16 +177,17 @@ async fn ask(socket: &Path) -> Result<Vec<String>, Refusal> {
 }
 
 /// Adds a factory for each service that is a component; a type's name is compared in lower case, as all are.
-fn register(registry: &mut Registry, name: &str, path: &Path, services: &[String], log: &Logger) {
+fn register(registry: &mut Registry, name: &str, path: &Path, services: &[String], board: &Board, log: &Logger) {
     let socket: Arc<Path> = Arc::from(path);
     let lower = name.to_ascii_lowercase();
     for service in services {
-        let socket = socket.clone();
+        let (socket, board) = (socket.clone(), board.clone());
         match service.as_str() {
             pb::state_store_server::SERVICE_NAME => registry
                 .register_state(&format!("state.{lower}"), move |context| state::create(socket.clone(), context)),
-            pb::pub_sub_server::SERVICE_NAME => registry
-                .register_pubsub(&format!("pubsub.{lower}"), move |context| pubsub::create(socket.clone(), context)),
+            pb::pub_sub_server::SERVICE_NAME => registry.register_pubsub(&format!("pubsub.{lower}"), move |context| {
+                pubsub::create(socket.clone(), board.clone(), context)
+            }),
             pb::secret_store_server::SERVICE_NAME => {
                 registry.register_secrets(&format!("secretstores.{lower}"), move |context| {
                     secrets::create(socket.clone(), context)
@@ -170,7 +195,7 @@ fn register(registry: &mut Registry, name: &str, path: &Path, services: &[String
             }
             pb::input_binding_server::SERVICE_NAME => {
                 registry.register_input_binding(&format!("bindings.{lower}"), move |context| {
-                    bindings::create_input(socket.clone(), context)
+                    bindings::create_input(socket.clone(), board.clone(), context)
                 });
             }
             pb::output_binding_server::SERVICE_NAME => {

@@ -12,6 +12,7 @@ use pillion_contract::{
     AckHandle, BulkEntryError, ComponentError, Delivery, InitContext, Message, Outcome, PubSub, PubSubCapability,
     PublishRequest, SubscribeRequest,
 };
+use pillion_core::board::Board;
 use pillion_proto::components::v1 as pb;
 use pillion_proto::components::v1::pub_sub_client::PubSubClient;
 use tokio::sync::mpsc;
@@ -34,14 +35,19 @@ pub struct PluggablePubSub {
     capability: PubSubCapability,
     stop: CancellationToken,
     streams: TaskTracker,
+    board: Board,
 }
 
 /// Connects, initialises and asks what the broker can do.
 ///
 /// # Errors
 /// No connection, or the component's own status.
-pub(crate) async fn create(socket: Arc<Path>, context: InitContext) -> Result<Arc<dyn PubSub>, ComponentError> {
-    Ok(Arc::new(PluggablePubSub::open(&socket, context).await?))
+pub(crate) async fn create(
+    socket: Arc<Path>,
+    board: Board,
+    context: InitContext,
+) -> Result<Arc<dyn PubSub>, ComponentError> {
+    Ok(Arc::new(PluggablePubSub { board, ..PluggablePubSub::open(&socket, context).await? }))
 }
 
 impl PluggablePubSub {
@@ -63,7 +69,8 @@ impl PluggablePubSub {
             bulk_subscribe_immediate: has("BULK_SUBSCRIBE_IMMEDIATE"),
         };
         let stop = context.cancel.child_token();
-        Ok(Self { connection, context: Arc::new(context), capability, stop, streams: TaskTracker::new() })
+        let (streams, board) = (TaskTracker::new(), Board::default());
+        Ok(Self { connection, context: Arc::new(context), capability, stop, streams, board })
     }
 
     /// Asks whether the component is alive.
@@ -148,6 +155,7 @@ impl PubSub for PluggablePubSub {
             topic: pb::Topic { name: request.topic, metadata: to_map(&request.metadata) },
             deliveries,
             stop: self.stop.clone(),
+            board: self.board.clone(),
         };
         self.streams.spawn(async move { subscription.run().await });
         Ok(receiver)
@@ -179,13 +187,23 @@ struct Subscription {
     topic: pb::Topic,
     deliveries: mpsc::Sender<Delivery>,
     stop: CancellationToken,
+    board: Board,
 }
 
 impl Subscription {
     async fn run(self) {
         let log = &self.context.log;
         let what = format!("pubsub message of topic {}", self.topic.name);
-        keep_open(|| self.pull(), || self.revive(), self.unwanted(), log, &what).await;
+        let wait = || {
+            let InitContext { name, component_type, .. } = &*self.context;
+            self.board.wait(
+                "pluggableStream",
+                format!("{name}/{}", self.topic.name),
+                format!("the pluggable component {component_type}, whose stream of messages broke"),
+                "look whether its process runs and serves its socket; the stream is opened again by itself",
+            )
+        };
+        keep_open(|| self.pull(), || self.revive(), self.unwanted(), wait, log, &what).await;
     }
 
     async fn unwanted(&self) {

@@ -5,6 +5,7 @@
 use std::future::Future;
 use std::time::Duration;
 
+use pillion_core::board::Wait;
 use pillion_core::log::Logger;
 use tonic::{Code, Status, Streaming};
 
@@ -26,11 +27,12 @@ pub(crate) enum Ended {
     Broken(Status, bool),
 }
 
-/// Opens a stream again and again until it ends for good.
+/// Opens a stream again and again until it ends for good; `wait` puts it on the board while it is broken.
 pub(crate) async fn keep_open<Open, Revive>(
     open: impl Fn() -> Open,
     revive: impl Fn() -> Revive,
     unwanted: impl Future<Output = ()>,
+    wait: impl Fn() -> Wait,
     log: &Logger,
     what: &str,
 ) where
@@ -40,6 +42,7 @@ pub(crate) async fn keep_open<Open, Revive>(
     let mut unwanted = std::pin::pin!(unwanted);
     let mut pause = RETRY_FIRST;
     loop {
+        let mut waiting = None;
         match open().await {
             Ended::ForGood => return,
             Ended::GivenBack => pause = RETRY_FIRST,
@@ -51,6 +54,7 @@ pub(crate) async fn keep_open<Open, Revive>(
                 if useful {
                     pause = RETRY_FIRST;
                 }
+                waiting.insert(wait()).failed(status::text(&status));
             }
         }
         loop {
@@ -67,7 +71,11 @@ pub(crate) async fn keep_open<Open, Revive>(
             };
             match revived {
                 Ok(()) => break,
-                Err(status) => log.warn(format_args!("the pluggable component is not back: {}", status::text(&status))),
+                Err(status) => {
+                    let problem = status::text(&status);
+                    log.warn(format_args!("the pluggable component is not back: {problem}"));
+                    waiting.get_or_insert_with(&wait).failed(problem);
+                }
             }
         }
     }

@@ -12,6 +12,7 @@ use pillion_contract::{
     BindingRequest, DiscoveryContext, ErrorKind, GetRequest, InitContext, Metadata, Outcome, PubSub, PublishRequest,
     QueryRequest, QuerySort, Registry, SetRequest, StateStore, SubscribeRequest,
 };
+use pillion_core::board::Board;
 use pillion_core::log::Logger;
 use pillion_pluggable::{PluggableInput, PluggableOutput, PluggablePubSub, PluggableSecrets, PluggableState};
 use pillion_testkit::{PluggableKind, PluggableServer};
@@ -44,7 +45,9 @@ fn serve(kinds: &[PluggableKind]) -> (TempDir, PluggableServer) {
 async fn discover(dir: &Path) -> Registry {
     let mut registry = Registry::default();
     pillion_pluggable::register(&mut registry);
-    registry.discover(&DiscoveryContext { sockets_dir: dir.to_owned(), log: Logger::silent() }).await;
+    registry
+        .discover(&DiscoveryContext { sockets_dir: dir.to_owned(), log: Logger::silent(), board: Board::default() })
+        .await;
     registry
 }
 

@@ -55,6 +55,8 @@ pub struct SqliteResolver {
 struct Shared {
     database: Database,
     hosts: Hosts,
+    /// Table and database, for messages.
+    place: String,
     timeout: Duration,
     update_interval: Duration,
     log: Logger,
@@ -93,12 +95,19 @@ pub async fn create(context: InitContext) -> Result<Arc<dyn NameResolver>, Compo
         context.log.info(format_args!("Configuring SQLite name resolution with path {}", target.path()));
     }
     let hosts = Hosts::new(&settings.table, &settings.metadata_table, update_interval);
+    let place = format!("table {} of the SQLite database {}", settings.table, target.path());
     let (schema, metadata_table) = (hosts.schema(), settings.metadata_table.clone());
     let prepare =
         move |connection: &rusqlite::Connection| migrate(connection, &metadata_table, "nr-migrations", &[schema]);
     let database = Database::open(target, settings.timeout, &context.log, prepare).await?;
-    let shared =
-        Arc::new(Shared { database, hosts, timeout: settings.timeout, update_interval, log: context.log.clone() });
+    let shared = Arc::new(Shared {
+        database,
+        hosts,
+        place,
+        timeout: settings.timeout,
+        update_interval,
+        log: context.log.clone(),
+    });
     let stop = context.cancel.child_token();
     if let Some(interval) = settings.cleanup_interval {
         spawn_until(&stop, shared.clone().clean_up(interval));
@@ -187,8 +196,10 @@ impl NameResolver for SqliteResolver {
         let mut answers = self.answers.lock();
         if addresses.is_empty() {
             answers.remove(&request.app_id);
-            let place = "table of hosts; the app has no sidecar that renewed its registration lately";
-            let message = format!("no host found with the given ID: {} (looked in the SQLite {place})", request.app_id);
+            let message = format!(
+                "no host found with the given ID: {} (no sidecar of it renewed its registration within {:?} in {}; check that the app runs, its app ID, and that it uses the same database)",
+                request.app_id, self.shared.update_interval, self.shared.place
+            );
             return Err(ComponentError::new(ErrorKind::NotFound, message));
         }
         if answers.len() >= ANSWERS_MAX {

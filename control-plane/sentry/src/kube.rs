@@ -9,19 +9,19 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, StatusCode, header};
+use pillion_http_client::{Client, Limits};
 use serde_json::Value as Json;
-
-use crate::http_client::{Tls, send};
 
 pub(crate) use config::load;
 
-const TIMEOUT: Duration = Duration::from_secs(30);
+/// A list of pods of one name is far smaller.
+const LIMITS: Limits = Limits { time: Duration::from_secs(30), body_bytes: 16 * 1024 * 1024 };
 
 /// A client of one API server.
 pub(crate) struct KubeClient {
     /// Scheme, host and port, without a slash at the end.
     server: String,
-    tls: Option<Tls>,
+    client: Client,
     token: Token,
 }
 
@@ -48,7 +48,7 @@ impl KubeClient {
     /// A client without TLS or token.
     #[cfg(test)]
     pub(crate) fn plain(server: String) -> Self {
-        Self { server, tls: None, token: Token::Fixed("secret".to_owned()) }
+        Self { server, client: Client::new(LIMITS), token: Token::Fixed("secret".to_owned()) }
     }
 
     /// Reads a resource or a list.
@@ -98,7 +98,8 @@ impl KubeClient {
             value.set_sensitive(true);
             request.headers_mut().insert(header::AUTHORIZATION, value);
         }
-        let (status, body) = send(request, self.tls.as_ref(), TIMEOUT).await.map_err(failed)?;
+        let response = self.client.send(request).await.map_err(|error| failed(error.to_string()))?;
+        let (status, body) = (response.status(), response.into_body());
         match status {
             StatusCode::NOT_FOUND => Err(KubeError::NotFound),
             status if status.is_success() => {

@@ -38,7 +38,8 @@ pub struct Options {
     pub namespace: String,
     pub port: u16,
     pub listen_address: String,
-    pub healthz_port: u16,
+    /// `None` = no health server.
+    pub healthz_port: Option<u16>,
     pub healthz_listen_address: String,
     /// `None` = no metrics server.
     pub metrics_port: Option<u16>,
@@ -154,7 +155,7 @@ impl Options {
             namespace: environment.get("NAMESPACE").unwrap_or(DEFAULT_NAMESPACE).to_owned(),
             port: port(parsed.int("port"), "port")?,
             listen_address: parsed.text("listen-address").to_owned(),
-            healthz_port: port(parsed.int("healthz-port"), "healthz-port")?,
+            healthz_port: Some(port(parsed.int("healthz-port"), "healthz-port")?),
             healthz_listen_address: parsed.text("healthz-listen-address").to_owned(),
             metrics_port: metrics_port(parsed)?,
             metrics_listen_address: parsed.text("metrics-listen-address").to_owned(),

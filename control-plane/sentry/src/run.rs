@@ -1,6 +1,7 @@
 //! The service, put together: starts the parts in order, ends them when cancelled.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,6 +43,19 @@ const WATCH_INTERVAL: Duration = Duration::from_secs(1);
 #[error("{0}")]
 pub struct RunError(String);
 
+impl RunError {
+    pub(crate) fn new(text: String) -> Self {
+        Self(text)
+    }
+}
+
+/// What runs.
+pub(crate) struct Started {
+    pub(crate) tasks: TaskTracker,
+    /// Where requests for certificates are taken.
+    pub(crate) address: SocketAddr,
+}
+
 /// Runs sentry until it is cancelled.
 ///
 /// # Errors
@@ -56,7 +70,7 @@ pub async fn run(options: Options, log: Logger, cancel: CancellationToken) -> Re
             ending.cancel(); // ends the parts that were started
             Err(RunError(error))
         }
-        Some(Ok(tasks)) => {
+        Some(Ok(Started { tasks, .. })) => {
             cancel.cancelled().await;
             tasks.close();
             tasks.wait().await;
@@ -65,7 +79,8 @@ pub async fn run(options: Options, log: Logger, cancel: CancellationToken) -> Re
     }
 }
 
-async fn start(options: Options, log: &Logger, cancel: CancellationToken) -> Result<TaskTracker, String> {
+/// Starts every part; they end when `cancel` is cancelled.
+pub(crate) async fn start(options: Options, log: &Logger, cancel: CancellationToken) -> Result<Started, String> {
     check_user(&options, log)?;
     let (health, metrics, tasks) = (Health::default(), Metrics::default(), TaskTracker::new());
     let server_part = health.part("sentry-server");
@@ -117,7 +132,8 @@ async fn start(options: Options, log: &Logger, cancel: CancellationToken) -> Res
         domain: cluster_domain(&options),
         log: log.scope("dapr.sentry.server"),
     });
-    log.info(format_args!("Running gRPC server on port {}", options.port));
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+    log.info(format_args!("Running gRPC server on port {}", address.port()));
     let acceptor = TlsAcceptor::from(Arc::new(tls));
     tasks.spawn(server::serve(listener, acceptor, service, log.scope("dapr.sentry.server"), cancel.clone()));
     server_part.ready();
@@ -143,7 +159,7 @@ async fn start(options: Options, log: &Logger, cancel: CancellationToken) -> Res
         seen,
     };
     tasks.spawn(reload.run(cancel));
-    Ok(tasks)
+    Ok(Started { tasks, address })
 }
 
 /// In Kubernetes nobody runs as root by accident. *Source:* flags of the original's security package.
@@ -172,12 +188,14 @@ async fn plain_servers(
     tasks: &TaskTracker,
     cancel: &CancellationToken,
 ) -> Result<(), String> {
-    let listener = listen(&options.healthz_listen_address, options.healthz_port, "health checks")
-        .await
-        .map_err(|error| format!("{error}; check --healthz-listen-address and --healthz-port"))?;
-    let health = health.clone();
-    let handler: Handler = Arc::new(move |request| health.respond(request.uri().path()));
-    tasks.spawn(serve(listener, None, handler, log.clone(), cancel.clone()));
+    if let Some(port) = options.healthz_port {
+        let listener = listen(&options.healthz_listen_address, port, "health checks")
+            .await
+            .map_err(|error| format!("{error}; check --healthz-listen-address and --healthz-port"))?;
+        let health = health.clone();
+        let handler: Handler = Arc::new(move |request| health.respond(request.uri().path()));
+        tasks.spawn(serve(listener, None, handler, log.clone(), cancel.clone()));
+    }
     if let Some(port) = options.metrics_port {
         let listener = listen(&options.metrics_listen_address, port, "metrics")
             .await

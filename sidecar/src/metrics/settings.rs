@@ -1,6 +1,7 @@
 //! From the Configuration to the metrics of a sidecar. *Source:* spec resources.md, `spec.metrics` with its older name
 //! `spec.metric`; what the newer one sets is used instead of the same field of the older one.
 
+use pillion_core::log::Logger;
 use pillion_telemetry::metrics::{Metrics, MetricsOptions, Rules};
 use serde_json::Value;
 
@@ -8,7 +9,7 @@ use serde_json::Value;
 ///
 /// # Errors
 /// A rule whose pattern is no regular expression, by name.
-pub(crate) fn metrics(app_id: &str, namespace: &str, spec: &Value) -> Result<Metrics, String> {
+pub(crate) fn metrics(app_id: &str, namespace: &str, spec: &Value, log: &Logger) -> Result<Metrics, String> {
     let field = |name: &str| {
         let newer = &spec["metrics"][name];
         if newer.is_null() { &spec["metric"][name] } else { newer }
@@ -16,6 +17,13 @@ pub(crate) fn metrics(app_id: &str, namespace: &str, spec: &Value) -> Result<Met
     if field("enabled").as_bool() == Some(false) {
         return Ok(Metrics::off());
     }
+    let fields = ["enabled", "recordErrorCodes", "http", "latencyDistributionBuckets", "rules"];
+    let given: Vec<String> = fields
+        .into_iter()
+        .filter(|name| !field(name).is_null())
+        .map(|name| format!("\"{name}\":{}", field(name)))
+        .collect();
+    log.info(format_args!("metric spec: {{{}}}", given.join(",")));
     let http = field("http");
     let list = |value: &'static str| http[value].as_array().into_iter().flatten();
     let mut options = MetricsOptions::new(app_id, namespace);
@@ -56,7 +64,7 @@ mod tests {
     use super::*;
 
     fn served(spec: &Value) -> String {
-        let metrics = metrics("app", "default", spec).unwrap();
+        let metrics = metrics("app", "default", spec, &Logger::silent()).unwrap();
         if let Some(http) = metrics.http() {
             http.served("GET", "/v1.0/invoke/a/method/orders/7", 200, (0, 0), Duration::ZERO);
         }
@@ -97,7 +105,7 @@ mod tests {
         assert_ne!(served(&json!({"metric": {"enabled": false}, "metrics": {"enabled": true}})), "");
         let bad = json!({"metrics": {"rules": [{"name": "x", "labels": [{"name": "y", "regex": {"z": "("}}]}]}});
         assert!(
-            metrics("app", "default", &bad)
+            metrics("app", "default", &bad, &Logger::silent())
                 .unwrap_err()
                 .starts_with("spec.metrics.rules: failed to compile regex for rule x/y/z")
         );

@@ -95,7 +95,6 @@ fn nonsense_is_refused_by_name() {
         (vec!["--app-health-probe-timeout=6000"], "'health-probe-timeout' must be smaller"),
         (vec!["--log-level=loud"], "invalid log level"),
         (vec!["--mode=kubernetes"], "kubernetes"),
-        (vec!["--enable-mtls"], "mutual TLS"),
     ] {
         let text = invalid(&arguments);
         assert!(text.contains(part), "{arguments:?}: {text}");
@@ -125,14 +124,14 @@ fn flags_that_change_nothing_are_told_by_name() {
     assert_eq!(run(&[]).notices, Vec::<String>::new());
     let notices = run(&[
         "--sentry-address=sentry:443",
-        "--hot-reload-reconcile-interval=30s",
+        "--control-plane-address=operator:443",
+        "--actors-disseminate-timeout=30s",
         "--disable-builtin-k8s-secret-store=false",
-        "--control-plane-address=",
         "--app-ssl",
     ])
     .notices;
     let parts =
-        ["--app-ssl has been deprecated", "--sentry-address is not used", "--hot-reload-reconcile-interval is not"];
+        ["--app-ssl has been deprecated", "--control-plane-address is not used", "--actors-disseminate-timeout is not"];
     assert_eq!(notices.len(), parts.len(), "{notices:?}");
     for (notice, part) in notices.iter().zip(parts) {
         assert!(notice.contains(part), "{notice}");

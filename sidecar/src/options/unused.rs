@@ -10,24 +10,17 @@ use super::OptionsError;
 
 const ACTORS: &str = "actors are not supported by this version yet";
 const BINDINGS: &str = "bindings are not supported by this version yet";
-const HOT_RELOAD: &str = "hot reload is not supported by this version yet";
 const KUBERNETES: &str = "it is for --mode=kubernetes only, which is not supported by this version yet";
-const MTLS: &str = "mutual TLS is not supported by this version yet";
 const NOTHING: &str = "it has no effect, as in Dapr";
 const SCHEDULER: &str = "jobs and reminders are not supported by this version yet";
 
 /// Flags without effect and why. Those of placement and scheduler addresses have a line of their own in the log.
-const UNUSED: [(&str, &str); 12] = [
+const UNUSED: [(&str, &str); 7] = [
     ("app-binding-options-timeout", BINDINGS),
     ("control-plane-address", KUBERNETES),
-    ("control-plane-namespace", MTLS),
-    ("control-plane-trust-domain", MTLS),
-    ("sentry-address", MTLS),
-    ("sentry-request-jwt-audiences", MTLS),
     ("disable-builtin-k8s-secret-store", KUBERNETES),
     ("scheduler-job-streams", SCHEDULER),
     ("actors-disseminate-timeout", ACTORS),
-    ("hot-reload-reconcile-interval", HOT_RELOAD),
     ("actors-service", NOTHING),
     ("reminders-service", NOTHING),
 ];
@@ -50,12 +43,8 @@ pub(super) fn check(flags: &Parsed) -> Result<(), OptionsError> {
 /// A sentence for each given flag that is deprecated or changes nothing; an empty value asks for nothing.
 pub(super) fn notices(flags: &Parsed) -> Vec<String> {
     let asked = |name: &str| match name {
-        "sentry-request-jwt-audiences" => flags.list(name).iter().any(|audience| !audience.is_empty()),
         "disable-builtin-k8s-secret-store" => flags.bool(name),
-        "scheduler-job-streams"
-        | "actors-disseminate-timeout"
-        | "hot-reload-reconcile-interval"
-        | "app-binding-options-timeout" => true,
+        "scheduler-job-streams" | "actors-disseminate-timeout" | "app-binding-options-timeout" => true,
         text => !flags.text(text).is_empty(),
     };
     let unused = UNUSED.iter().filter(|(name, _)| flags.given(name) && asked(name));

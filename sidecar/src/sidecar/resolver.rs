@@ -5,35 +5,83 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use pillion_contract::{ComponentError, ErrorKind, InitContext, Metadata, NameResolver, Registration, ResolveRequest};
 use pillion_core::log::Logger;
-use pillion_resources::types::Configuration;
+use pillion_resources::types::{Configuration, NameResolution};
+use tokio_util::sync::CancellationToken;
 
 use crate::components::ComponentHost;
 use crate::options::Options;
 
-/// What is used when the Configuration names none: works on one machine without multicast and without a server.
+/// What is used when the Configuration names none: works on one machine without multicast and without a server, and meets
+/// the original's default, mDNS, on a network.
 const DEFAULT: &str = "local";
 
-/// Makes the resolver and announces this sidecar. A problem is logged and leaves a resolver that repeats it on every call:
-/// an app that calls nobody is not kept from running.
-pub(super) async fn open(
+/// The resolver of a sidecar.
+pub(super) struct OpenResolver {
+    pub(super) resolver: Arc<dyn NameResolver>,
+    settings: Option<NameResolution>,
+    /// Of its background work; not that of the sidecar, which may hand it on.
+    cancel: CancellationToken,
+}
+
+impl OpenResolver {
+    /// Withdraws the name and ends.
+    pub(super) async fn close(&self, log: &Logger) {
+        if let Err(error) = self.resolver.close().await {
+            log.warn(format_args!("the name of this app could not be withdrawn: {error}"));
+        }
+        self.cancel.cancel();
+    }
+}
+
+/// Opens the resolver, or takes over the one of the sidecar before, so that the app can be found without a break.
+pub(super) async fn open_or_take_over(
+    before: Option<&OpenResolver>,
     options: &Options,
     configuration: &Configuration,
     host: &ComponentHost,
-    host_address: &str,
-    internal_port: u16,
+    (host_address, internal_port): (&str, u16),
+    log: &Logger,
+) -> OpenResolver {
+    let settings = configuration.name_resolution.clone();
+    if let Some(before) = before {
+        if before.settings == settings {
+            return OpenResolver { resolver: before.resolver.clone(), settings, cancel: before.cancel.clone() };
+        }
+        before.close(log).await;
+    }
+    let cancel = CancellationToken::new();
+    let resolver = open(options, configuration, host, (host_address, internal_port), &cancel, log).await;
+    OpenResolver { resolver, settings, cancel }
+}
+
+/// Makes the resolver and announces this sidecar. A problem is logged and leaves a resolver that repeats it on every call:
+/// an app that calls nobody is not kept from running.
+async fn open(
+    options: &Options,
+    configuration: &Configuration,
+    host: &ComponentHost,
+    addresses: (&str, u16),
+    cancel: &CancellationToken,
     log: &Logger,
 ) -> Arc<dyn NameResolver> {
     let spec = configuration.name_resolution.as_ref();
     let name = spec.map(|spec| spec.component.as_str()).filter(|name| !name.is_empty()).unwrap_or(DEFAULT);
     let settings = spec.map_or_else(Metadata::default, |spec| settings(&spec.configuration));
     let version = spec.map_or("", |spec| spec.version.as_str());
-    match make(name, version, settings, options, host, host_address, internal_port).await {
+    match make(name, (version, settings), options, host, addresses, cancel).await {
         Ok(resolver) => {
             log.info(format_args!("Initialized name resolution to {name}"));
             resolver
         }
         Err(problem) => {
             log.error(&problem);
+            host.board.unhealthy(
+                "nameResolution",
+                name,
+                "it did not start, so that no other app can be called and none finds this one",
+                problem.clone(),
+                "correct spec.nameResolution of the Configuration and restart the sidecar",
+            );
             if let Some(metrics) = host.metrics.service() {
                 metrics.component_failed("nameResolution", "init", name);
             }
@@ -44,12 +92,11 @@ pub(super) async fn open(
 
 async fn make(
     name: &str,
-    version: &str,
-    settings: Metadata,
+    (version, settings): (&str, Metadata),
     options: &Options,
     host: &ComponentHost,
-    host_address: &str,
-    internal_port: u16,
+    (host_address, internal_port): (&str, u16),
+    cancel: &CancellationToken,
 ) -> Result<Arc<dyn NameResolver>, String> {
     let component_type = format!("nameresolution.{name}");
     let failed = |problem: &dyn std::fmt::Display| {
@@ -77,23 +124,24 @@ async fn make(
         namespace: host.namespace.clone(),
         data_dir: host.data_dir.clone(),
         log: host.log.scope("dapr.contrib"),
-        cancel: host.cancel.child_token(),
+        cancel: cancel.clone(),
     };
     let resolver = factory(context).await.map_err(|error| failed(&error))?;
     let listen = options.internal_listen_address.as_str();
-    let address = match listen {
-        "127.0.0.1" | "localhost" | "[::1]" | "::1" => listen,
-        // Peers of the local resolver are on this machine, so the way over the network card is a detour.
-        "" | "0.0.0.0" | "::" | "[::]" if name == DEFAULT => "127.0.0.1",
-        "" | "0.0.0.0" | "::" | "[::]" => host_address,
-        other => other,
+    let (address, local_address) = match listen {
+        // Peers on this machine need no way over the network card.
+        "" | "0.0.0.0" | "::" | "[::]" => (host_address, "127.0.0.1"),
+        one => (one, one),
     };
+    let bare = |address: &str| address.trim_start_matches('[').trim_end_matches(']').to_owned();
     let registration = Registration {
         app_id: host.app_id.clone(),
         namespace: host.namespace.clone(),
-        host: address.trim_start_matches('[').trim_end_matches(']').to_owned(),
+        host: bare(address),
+        local_host: bare(local_address),
         internal_port,
         http_port: options.http_port,
+        app_port: options.app_port,
     };
     resolver.register(registration).await.map_err(|error| failed(&error))?;
     Ok(resolver)

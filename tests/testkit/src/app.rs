@@ -127,10 +127,30 @@ impl FakeApp {
         port: u16,
         handler: impl Fn(&Recorded, usize) -> Answer + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
+        Self::serve(port, true, handler).await
+    }
+
+    /// As [`FakeApp::listen`] without a record of the requests, for long runs; the handler's second argument is always 0.
+    ///
+    /// # Errors
+    /// When the port is taken.
+    pub async fn unrecorded(
+        port: u16,
+        handler: impl Fn(&Recorded, usize) -> Answer + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
+        Self::serve(port, false, handler).await
+    }
+
+    async fn serve(
+        port: u16,
+        record: bool,
+        handler: impl Fn(&Recorded, usize) -> Answer + Send + Sync + 'static,
+    ) -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", port)).await?;
         let port = listener.local_addr()?.port();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let server = tokio::spawn(serve(listener, Arc::clone(&requests), Arc::new(handler)));
+        let record = record.then(|| Arc::clone(&requests));
+        let server = tokio::spawn(serve(listener, record, Arc::new(handler)));
         Ok(Self { port, requests, server })
     }
 
@@ -167,11 +187,13 @@ fn locked(requests: &Mutex<Vec<Recorded>>) -> MutexGuard<'_, Vec<Recorded>> {
     requests.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn serve(listener: TcpListener, requests: Arc<Mutex<Vec<Recorded>>>, handler: Arc<Handler>) {
+type Record = Option<Arc<Mutex<Vec<Recorded>>>>;
+
+async fn serve(listener: TcpListener, record: Record, handler: Arc<Handler>) {
     let mut connections = tokio::task::JoinSet::new();
     while let Ok((stream, _)) = listener.accept().await {
-        let (requests, handler) = (Arc::clone(&requests), Arc::clone(&handler));
-        let service = service_fn(move |request| answer(request, Arc::clone(&requests), Arc::clone(&handler)));
+        let (record, handler) = (record.clone(), Arc::clone(&handler));
+        let service = service_fn(move |request| answer(request, record.clone(), Arc::clone(&handler)));
         connections.spawn(async move {
             // A connection that breaks is what some tests ask for; the sidecar's answer shows it.
             drop(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
@@ -181,7 +203,7 @@ async fn serve(listener: TcpListener, requests: Arc<Mutex<Vec<Recorded>>>, handl
 
 async fn answer(
     request: Request<Incoming>,
-    requests: Arc<Mutex<Vec<Recorded>>>,
+    record: Record,
     handler: Arc<Handler>,
 ) -> Result<Response<Full<Bytes>>, HungUp> {
     let (parts, body) = request.into_parts();
@@ -193,12 +215,12 @@ async fn answer(
         headers: parts.headers,
         body,
     };
-    let before = {
+    let before = record.map_or(0, |requests| {
         let mut requests = locked(&requests);
         let before = requests.iter().filter(|request| request.path == recorded.path).count();
         requests.push(recorded.clone());
         before
-    };
+    });
     let answer = handler(&recorded, before);
     tokio::time::sleep(answer.delay).await;
     if answer.hang_up {

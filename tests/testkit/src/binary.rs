@@ -51,9 +51,13 @@ impl Binary {
         command
     }
 
-    /// The command that starts another role of our binary, for example `sentry`.
+    /// The command that starts another role, for example `sentry`: of our binary, or the program that `PILLION_BIN_SENTRY`
+    /// names.
     #[must_use]
     pub fn role_command(&self, role: &str) -> Command {
+        if let Some(program) = std::env::var_os(format!("{VARIABLE}_{}", role.to_uppercase())) {
+            return Command::new(program);
+        }
         let mut command = Command::new(self.path.canonicalize().unwrap_or_else(|_| self.path.clone()));
         command.arg(role);
         command

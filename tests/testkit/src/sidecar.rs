@@ -193,6 +193,12 @@ impl Sidecar {
         &self.app_id
     }
 
+    /// The process.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Everything it wrote so far, both streams.
     #[must_use]
     pub fn log(&self) -> String {
@@ -274,6 +280,11 @@ impl Sidecar {
     /// Sends SIGINT and goes on.
     pub fn interrupt(&self) {
         self.signal(Signal::INT);
+    }
+
+    /// Sends SIGHUP, which reloads everything in the same process.
+    pub fn hang_up(&self) {
+        self.signal(Signal::HUP);
     }
 
     /// Waits for the process to end by itself; `None` after `limit`.

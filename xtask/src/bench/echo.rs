@@ -96,9 +96,11 @@ impl Client {
                 Parsed::Broken(_) => return false,
                 Parsed::Complete(message) => {
                     let head = &self.received[..message.head_bytes];
-                    let known = !head.split(|byte| *byte == b' ').nth(1).unwrap_or_default().starts_with(b"/dapr/");
-                    let status = if known { "200 OK" } else { "404 Not Found" };
-                    let body: &[u8] = if known { &message.body } else { b"" };
+                    let (status, body): (_, &[u8]) = match head.split(|byte| *byte == b' ').nth(1).unwrap_or_default() {
+                        path if path.starts_with(b"/dapr/") => ("404 Not Found", b""),
+                        path if path.starts_with(b"/api/v2/spans") => ("202 Accepted", b""),
+                        _ => ("200 OK", &message.body),
+                    };
                     let end = if message.close { "connection: close\r\n" } else { "" };
                     let length = body.len();
                     self.unsent.extend_from_slice(

@@ -15,10 +15,11 @@ use super::process::Process;
 use super::tenants::{Notify, Route, tenants};
 
 /// Every variant in table order.
-const VARIANTS: [(&str, &str); 19] = [
+const VARIANTS: [(&str, &str); 21] = [
     ("A", "direct"),
     ("B", "direct, a connection per request"),
-    ("nginx", ""),
+    ("nginx", "two nginx hops"),
+    ("nginx-tls", "two nginx hops, mutual TLS between them"),
     ("haproxy", ""),
     ("D", "two sidecars, dapr-app-id header"),
     ("F", "two sidecars, /v1.0/invoke path"),
@@ -28,6 +29,7 @@ const VARIANTS: [(&str, &str); 19] = [
     ("H", "as D, caller on a Unix socket"),
     ("I", "as D, tracing 100 %"),
     ("J", "as D, mTLS"),
+    ("J-original", "two original sidecars, header, mTLS"),
     ("O", "as D, metrics, tracing 100 % to Zipkin, API log"),
     ("O-off", "as D, none of these"),
     ("K", "two original sidecars, header"),
@@ -67,7 +69,7 @@ fn start(
     let names = Names::Default;
     match id {
         "A" | "B" => Ok(direct(id, title, app)),
-        "nginx" => nginx(app, directory),
+        "nginx" | "nginx-tls" => nginx(id, title, id == "nginx-tls", app, directory),
         "haproxy" => haproxy(app, directory),
         "D" => pair(id, title, &ours()?, PairForm::Header, names, app, directory),
         "F" => pair(id, title, &ours()?, PairForm::Path, names, app, directory),
@@ -75,7 +77,9 @@ fn start(
         "I" => pair(id, title, &ours()?, PairForm::Traced, names, app, directory),
         "O" => pair(id, title, &ours()?, PairForm::Observed, names, app, directory),
         "O-off" => pair(id, title, &ours()?, PairForm::Unobserved, names, app, directory),
-        "K" => original_pair(id, title, app, directory),
+        "J" => pair(id, title, &ours()?, PairForm::Mtls, names, app, directory),
+        "J-original" => original_pair(id, title, PairForm::Mtls, app, directory),
+        "K" => original_pair(id, title, PairForm::Header, app, directory),
         "C" => tenants(id, title, Route::Direct, Notify::Async, directory),
         "C-sync" => tenants(id, title, Route::Direct, Notify::Sync, directory),
         "E" => tenants(id, title, Route::Sidecars(ours()?), Notify::Async, directory),
@@ -89,7 +93,6 @@ fn start(
                     .with_context(|| format!("by SQLite: {sqlite:#}; by mDNS"))
             })
         }
-        "J" => bail!("not built yet: mTLS needs the sentry service"),
         other => bail!("no variant {other}"),
     }
 }
@@ -118,5 +121,6 @@ fn direct(id: &str, title: &str, app: u16) -> MeasuredPath {
         keep_alive,
         grpc: None,
         processes: Vec::new(),
+        _helpers: Vec::new(),
     }
 }

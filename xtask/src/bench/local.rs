@@ -69,6 +69,7 @@ fn both(
                 keep_alive: true,
                 grpc: None,
                 processes,
+                _helpers: Vec::new(),
             })
         });
         match path {

@@ -8,6 +8,7 @@ pub(crate) mod echo;
 mod grpc;
 pub(crate) mod grpc_echo;
 mod http1;
+mod identity;
 mod invoke;
 mod local;
 mod memory;

@@ -14,6 +14,7 @@ use anyhow::{Context, Result, bail};
 
 use super::driver::Endpoint;
 use super::grpc::{self, Call};
+use super::identity::{KeyPair, Sentry};
 use super::process::{Process, exchange, free_port};
 
 /// Payload of every measured request that carries one.
@@ -33,6 +34,8 @@ pub(crate) struct MeasuredPath {
     pub(crate) grpc: Option<GrpcTarget>,
     /// Processes whose CPU and memory are reported, in path order.
     pub(crate) processes: Vec<Process>,
+    /// Processes that are needed and not measured.
+    pub(crate) _helpers: Vec<Process>,
 }
 
 /// A call of gRPC and the app that answers it.
@@ -89,6 +92,8 @@ pub(crate) struct SidecarSettings<'a> {
     pub(crate) grpc_app: bool,
     /// Each call of the API is logged.
     pub(crate) api_log: bool,
+    /// Who gives it an identity; without, it speaks in clear text.
+    pub(crate) sentry: Option<&'a Sentry>,
 }
 
 impl Sidecar {
@@ -141,6 +146,10 @@ impl Sidecar {
         }
         if settings.grpc_app {
             command.args(["--app-protocol", "grpc"]);
+        }
+        if let Some(sentry) = settings.sentry {
+            command.args(["--enable-mtls", "--sentry-address", &sentry.address]);
+            command.env("DAPR_TRUST_ANCHORS", &sentry.trust_anchors);
         }
         if let Some(port) = settings.app_port {
             command.args(["--app-port", &port.to_string()]);
@@ -204,6 +213,8 @@ pub(crate) enum PairForm {
     Unobserved,
     /// Header form, metrics on with low cardinality.
     LowCardinality,
+    /// Header form, the sidecars prove their identity to each other.
+    Mtls,
 }
 
 /// How the sidecars of a pair find each other.
@@ -219,9 +230,8 @@ pub(crate) enum Names {
 ///
 /// # Errors
 /// When neither way works; tells both reasons.
-pub(crate) fn original_pair(id: &str, title: &str, app: u16, directory: &Path) -> Result<MeasuredPath> {
+pub(crate) fn original_pair(id: &str, title: &str, form: PairForm, app: u16, directory: &Path) -> Result<MeasuredPath> {
     let sidecar = Sidecar::original()?;
-    let form = PairForm::Header;
     pair(id, title, &sidecar, form, Names::Sqlite, app, directory).or_else(|sqlite| {
         pair(id, title, &sidecar, form, Names::Default, app, directory)
             .with_context(|| format!("by SQLite: {sqlite:#}; by mDNS"))
@@ -245,11 +255,13 @@ pub(crate) fn pair(
     fs::create_dir_all(&directory)?;
     let configuration = configuration(form, names, app, &directory)?;
     let (caller_id, callee_id) = (format!("caller-{}", id.to_lowercase()), format!("callee-{}", id.to_lowercase()));
+    let sentry = (form == PairForm::Mtls).then(|| Sentry::start(&directory)).transpose()?;
     let callee = SidecarSettings {
         app_id: &callee_id,
         app_port: Some(app),
         configuration: configuration.as_deref(),
         api_log: form == PairForm::Observed,
+        sentry: sentry.as_ref(),
         ..SidecarSettings::default()
     };
     let (callee_process, _) = sidecar.start_ready("sidecar of the callee", &callee, &directory)?;
@@ -262,6 +274,7 @@ pub(crate) fn pair(
         configuration: configuration.as_deref(),
         sockets: (form == PairForm::UnixSocket).then_some(sockets.as_path()),
         api_log: form == PairForm::Observed,
+        sentry: sentry.as_ref(),
         ..SidecarSettings::default()
     };
     fs::create_dir_all(&sockets)?;
@@ -290,6 +303,7 @@ pub(crate) fn pair(
         keep_alive: true,
         grpc: None,
         processes,
+        _helpers: sentry.into_iter().map(|sentry| sentry.process).collect(),
     })
 }
 
@@ -308,6 +322,7 @@ fn grpc_path(id: &str, title: &str, call: Call, app: (Rc<Process>, u16), process
         keep_alive: true,
         grpc: Some(GrpcTarget { call, app: app.0 }),
         processes,
+        _helpers: Vec::new(),
     }
 }
 
@@ -401,26 +416,43 @@ fn configuration(form: PairForm, names: Names, app: u16, directory: &Path) -> Re
     Ok(Some(path))
 }
 
-/// Two nginx processes, one behind the other, connections kept alive on both sides.
+/// Two nginx processes, one behind the other, connections kept alive on both sides. With `secured`, they speak TLS to each
+/// other, and the first shows a certificate that the second verifies.
 ///
 /// # Errors
 /// When nginx is not installed or does not start.
-pub(crate) fn nginx(app: u16, directory: &Path) -> Result<MeasuredPath> {
+pub(crate) fn nginx(id: &str, title: &str, secured: bool, app: u16, directory: &Path) -> Result<MeasuredPath> {
     let program = installed(&["/usr/sbin/nginx", "/usr/local/sbin/nginx"], "nginx")?;
-    two_hops("nginx", "two nginx hops", app, directory, |port, upstream, directory| {
-        let file = directory.join("nginx.conf");
-        let place = directory.display();
+    let pair = if secured { Some(KeyPair::make(directory)?) } else { None };
+    two_hops(id, title, app, directory, |port, upstream, directory| {
+        let (file, place) = (directory.join("nginx.conf"), directory.display());
         let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
             .iter()
             .map(|kind| format!("  {kind}_temp_path {place}/{kind};\n"))
             .collect();
+        let is_first = upstream != app;
+        let (mut listen, mut scheme, mut settings) = (String::new(), "http", String::new());
+        if let Some(KeyPair { certificate, key }) = &pair {
+            let (certificate, key) = (certificate.display(), key.display());
+            if is_first {
+                scheme = "https";
+                settings = format!("proxy_ssl_certificate {certificate}; proxy_ssl_certificate_key {key};");
+            } else {
+                listen = " ssl".to_owned();
+                settings = format!(
+                    "ssl_certificate {certificate}; ssl_certificate_key {key}; ssl_client_certificate {certificate}; \
+                     ssl_verify_client on; ssl_protocols TLSv1.3;"
+                );
+            }
+        }
         fs::write(
             &file,
             format!(
                 "daemon off;\nmaster_process off;\npid {place}/nginx.pid;\nerror_log stderr error;\n\
                  events {{ worker_connections 1024; }}\nhttp {{\n  access_log off;\n  keepalive_requests 100000000;\n{temporary}\
                  \x20 upstream next {{ server 127.0.0.1:{upstream}; keepalive 64; keepalive_requests 100000000; }}\n\
-                 \x20 server {{\n    listen 127.0.0.1:{port};\n    location / {{\n      proxy_pass http://next;\n\
+                 \x20 server {{\n    listen 127.0.0.1:{port}{listen};\n    {settings}\n    location / {{\n\
+                 \x20     proxy_pass {scheme}://next;\n      proxy_ssl_protocols TLSv1.3;\n\
                  \x20     proxy_http_version 1.1;\n      proxy_set_header Connection \"\";\n    }}\n  }}\n}}\n"
             ),
         )?;
@@ -485,6 +517,7 @@ fn two_hops(
         keep_alive: true,
         grpc: None,
         processes,
+        _helpers: Vec::new(),
     })
 }
 

@@ -181,6 +181,9 @@ impl Report {
         if let Some(ours) = self.row("D").or_else(|| self.row("ours")) {
             lines.extend(self.ratios_of(ours, &["nginx", "haproxy", "K", "original"]));
         }
+        if let Some(ours) = self.row("J") {
+            lines.extend(self.ratios_of(ours, &["nginx-tls", "J-original", "D"]));
+        }
         if let Some(ours) = self.row("O") {
             lines.extend(self.ratios_of(ours, &["O-off"]));
         }

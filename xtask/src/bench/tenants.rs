@@ -88,5 +88,6 @@ pub(crate) fn tenants(id: &str, title: &str, route: Route, notify: Notify, direc
         keep_alive: true,
         grpc: None,
         processes,
+        _helpers: Vec::new(),
     })
 }

@@ -155,7 +155,7 @@ fn what_stops_the_start_is_an_error_with_every_finding() {
         (with_spec("{secrets: {scopes: [{storeName: a}, {storeName: a}]}}"), 1),
         (with_spec("{secrets: {scopes: [{storeName: a, defaultAccess: maybe}]}}"), 1),
         (with_spec("{accessControl: {policies: [{appId: a}]}}"), 2),
-        (with_spec("{accessControl: {defaultAction: maybe}}"), 1),
+        (with_spec("{accessControl: {policies: {appId: a}}}"), 1),
         (with_spec("{a: 1, a: 2}"), 1),
         (with_spec("["), 1),
         (with_spec("5"), 1),
@@ -169,6 +169,31 @@ fn what_stops_the_start_is_an_error_with_every_finding() {
         missing[0].to_string(),
         "/nowhere/c.yaml: cannot read the file: no such file or directory; check that it exists and may be read"
     );
+}
+
+#[test]
+fn access_control_is_read_over_its_defaults() {
+    let spec = |text: &str| load(&[&with_spec(text)], &nothing).unwrap().0.access_control;
+    let defaults = AccessControlSpec { default_action: "allow".into(), trust_domain: "public".into(), policies: None };
+    assert_eq!(spec("{}"), defaults);
+    assert_eq!(spec("{accessControl: {policies: []}}").policies, Some(Vec::new()));
+    assert_eq!(spec("{accessControl: {defaultAction: \"\"}}").default_action, "", "written empty is not left out");
+    let read = spec(
+        "{accessControl: {defaultAction: deny, policies: [{appId: a, trustDomain: t, namespace: n, operations: [{name: /x, httpVerb: [GET, \"*\"], action: allow}]}]}}",
+    );
+    let operation =
+        AccessOperation { name: "/x".into(), http_verbs: vec!["GET".into(), "*".into()], action: "allow".into() };
+    let policy = AccessPolicy {
+        app_id: "a".into(),
+        trust_domain: "t".into(),
+        namespace: "n".into(),
+        operations: vec![operation],
+        ..AccessPolicy::default()
+    };
+    assert_eq!((read.default_action.as_str(), read.policies), ("deny", Some(vec![policy])));
+    // An action that is no action denies, as in the original; it is told and does not stop the start.
+    let (configuration, findings) = load(&[&with_spec("{accessControl: {defaultAction: maybe}}")], &nothing).unwrap();
+    assert_eq!((configuration.access_control.default_action.as_str(), findings.len()), ("maybe", 1));
 }
 
 #[test]

@@ -44,7 +44,7 @@ pub(crate) fn configuration(checker: &mut Checker, document: &Json) {
         for (index, rule) in items(spec, &["api", list]).iter().enumerate() {
             if text(rule, &["protocol"]).is_empty() {
                 let message = "a rule without protocol matches nothing";
-                checker.report(
+                checker.report_absence(
                     Warning,
                     &format!("spec.api.{list}[{index}]"),
                     message,
@@ -57,7 +57,7 @@ pub(crate) fn configuration(checker: &mut Checker, document: &Json) {
         if !denied.contains('.') {
             let message =
                 format!("expected a component type such as bindings.smtp or state.redis/v1, found {denied:?}");
-            checker.report(Warning, &format!("spec.components.deny[{index}]"), message, "");
+            checker.report(Warning, &format!("spec.components.deny[{index}]"), message, "write category and name");
         }
     }
     if !at(spec, &["metric"]).is_null() && !at(spec, &["metrics"]).is_null() {
@@ -73,7 +73,12 @@ pub(crate) fn configuration(checker: &mut Checker, document: &Json) {
             let handler_type = text(handler, &["type"]);
             if !handler_type.is_empty() && !handler_type.starts_with("middleware.http.") {
                 let path = format!("spec.{pipeline}.handlers[{index}].type");
-                checker.report(Error, &path, format!("expected middleware.http.<name>, found {handler_type:?}"), "");
+                checker.report(
+                    Error,
+                    &path,
+                    format!("expected middleware.http.<name>, found {handler_type:?}"),
+                    "write for example middleware.http.ratelimit",
+                );
             }
             if !items(handler, &["selector", "fields"]).is_empty() {
                 let path = format!("spec.{pipeline}.handlers[{index}].selector");
@@ -127,10 +132,11 @@ fn access_control(checker: &mut Checker, spec: &Json) {
                 if verb == "*" || VERBS.contains(&verb.as_str()) {
                     continue;
                 }
-                let suggestion = if VERBS.contains(&upper.as_str()) {
-                    format!("write {upper}")
-                } else {
-                    did_you_mean(&upper, VERBS)
+                let near = did_you_mean(&upper, VERBS);
+                let suggestion = match () {
+                    () if VERBS.contains(&upper.as_str()) => format!("write {upper}"),
+                    () if near.is_empty() => format!("the verbs are {}", VERBS.join(", ")),
+                    () => near,
                 };
                 checker.report(
                     Warning,

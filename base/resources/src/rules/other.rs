@@ -24,13 +24,12 @@ fn mcp_server(checker: &mut Checker, document: &Json) {
     let endpoint = at(document, &["spec", "endpoint"]);
     let given: Vec<&str> = transports.into_iter().filter(|name| !at(endpoint, &[name]).is_null()).collect();
     if given.len() != 1 {
-        let found = if given.is_empty() { "none".to_owned() } else { given.join(" and ") };
-        checker.report(
-            Error,
-            "spec.endpoint",
-            format!("expected exactly one of streamableHTTP, sse, stdio, found {found}"),
-            "",
-        );
+        let (found, suggestion) = match given.is_empty() {
+            true => ("none".to_owned(), "add streamableHTTP: with url below it".to_owned()),
+            false => (given.join(" and "), format!("keep one of {}", given.join(" and "))),
+        };
+        let message = format!("expected exactly one of streamableHTTP, sse, stdio, found {found}");
+        checker.report_absence(Error, "spec.endpoint", message, suggestion);
     }
     for transport in given {
         let path = format!("spec.endpoint.{transport}");
@@ -38,7 +37,7 @@ fn mcp_server(checker: &mut Checker, document: &Json) {
             let items = decode_items(document, &["spec", "endpoint", "stdio", "env"], checker);
             for (index, item) in items.iter().enumerate().filter(|(_, item)| item.name.contains(['=', '\n', '\0'])) {
                 let message = format!("expected a variable name without =, line ends and NUL, found {:?}", item.name);
-                checker.report(Error, &format!("{path}.env[{index}].name"), message, "");
+                checker.report(Error, &format!("{path}.env[{index}].name"), message, "put the value under value:");
             }
             continue;
         }
@@ -48,7 +47,7 @@ fn mcp_server(checker: &mut Checker, document: &Json) {
         name_values(checker, &format!("{path}.headers"), &headers, has_store);
         let oauth2 = at(endpoint, &[transport, "auth", "oauth2"]);
         if !oauth2.is_null() && at(oauth2, &["secretKeyRef"]).is_null() {
-            checker.report(
+            checker.report_absence(
                 Error,
                 &format!("{path}.auth.oauth2"),
                 "secretKeyRef is required for oauth2",
@@ -68,7 +67,8 @@ fn workflow_access_policy(checker: &mut Checker, document: &Json) {
         }
         let (workflows, activities) = (items(rule, &["workflows"]), items(rule, &["activities"]));
         if workflows.is_empty() && activities.is_empty() {
-            checker.report(Error, &path, "expected workflows or activities (at least one entry)", "");
+            let message = "expected workflows or activities (at least one entry)";
+            checker.report_absence(Error, &path, message, "add activities: with - name: and an activity below it");
         }
         count(checker, &format!("{path}.workflows"), workflows.len(), 0, RULES_MAX);
         count(checker, &format!("{path}.activities"), activities.len(), 0, RULES_MAX);
@@ -80,11 +80,11 @@ fn workflow_access_policy(checker: &mut Checker, document: &Json) {
             }
             let only_schedule = operations.len() == 1 && operations.iter().all(|operation| operation == "schedule");
             if !items(workflow, &["requires"]).is_empty() && !only_schedule {
-                checker.report(
+                checker.report_absence(
                     Error,
                     &format!("{path}.requires"),
                     "requires is allowed only when schedule is the sole operation",
-                    "",
+                    "give the other operations an entry of their own without requires",
                 );
             }
             count(checker, &format!("{path}.requires"), items(workflow, &["requires"]).len(), 0, REQUIRES_MAX);
@@ -103,6 +103,7 @@ fn workflow_access_policy(checker: &mut Checker, document: &Json) {
 
 fn count(checker: &mut Checker, path: &str, found: usize, least: usize, most: usize) {
     if found < least || found > most {
-        checker.report(Error, path, format!("expected {least} to {most} entries, found {found}"), "");
+        let suggestion = if found < least { "add an entry" } else { "split it into several resources" };
+        checker.report(Error, path, format!("expected {least} to {most} entries, found {found}"), suggestion);
     }
 }

@@ -61,7 +61,7 @@ pub(crate) fn resiliency(checker: &mut Checker, resiliency: &Resiliency) -> Vec<
     for (name, target) in &resiliency.actors {
         let path = format!("spec.targets.actors.{name}");
         if !target.circuit_breaker.is_empty() && target.circuit_breaker_scope.is_empty() {
-            checker.report(
+            checker.report_absence(
                 Error,
                 &path,
                 "a circuit breaker of an actor type needs circuitBreakerScope",
@@ -78,7 +78,7 @@ pub(crate) fn resiliency(checker: &mut Checker, resiliency: &Resiliency) -> Vec<
     let nothing =
         resiliency.timeouts.is_empty() && resiliency.retries.is_empty() && resiliency.circuit_breakers.is_empty();
     if nothing && references.is_empty() {
-        checker.report(
+        checker.report_absence(
             Warning,
             "spec",
             "no policies and no targets; the document changes nothing",
@@ -104,7 +104,8 @@ fn retry_policy(checker: &mut Checker, name: &str, retry: &RetrySpec) {
     {
         if let Some(problem) = codes_problem(text, least, most) {
             let message = format!("expected codes from {least} to {most} such as \"429,500-599\": {problem}");
-            checker.report(Error, &format!("{path}.matching.{field}"), message, "");
+            let suggestion = "separate codes with commas and join the ends of a range with a dash";
+            checker.report(Error, &format!("{path}.matching.{field}"), message, suggestion);
         }
     }
     if retry.policy.eq_ignore_ascii_case("exponential") && !retry.duration.is_empty() {
@@ -116,7 +117,7 @@ fn retry_policy(checker: &mut Checker, name: &str, retry: &RetrySpec) {
         );
     }
     if !retry.policy.eq_ignore_ascii_case("exponential") && !retry.max_interval.is_empty() {
-        checker.report(
+        checker.report_absence(
             Warning,
             &format!("{path}.maxInterval"),
             "maxInterval belongs to the exponential policy; constant does not use it",
@@ -166,6 +167,9 @@ fn trip_problem(trip: &str) -> Option<(String, String)> {
 }
 
 fn collect(checker: &Checker, path: &str, target: &PolicyNames, references: &mut Vec<PolicyReference>) {
+    if checker.has_slip() {
+        return; // the policy may be what is misspelled
+    }
     let uses = [
         (PolicyKind::Timeout, "timeout", &target.timeout),
         (PolicyKind::Retry, "retry", &target.retry),

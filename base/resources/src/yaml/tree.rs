@@ -65,7 +65,7 @@ pub(crate) fn parse(chunk: Chunk<'_>) -> Result<Parsed, SyntaxError> {
                         continue 'again;
                     }
                     let line = builder.line_of(error.marker().line());
-                    return Err(SyntaxError { line, message: error.info().to_owned() });
+                    return Err(Builder::error(line, error.info()));
                 }
             };
             builder.take(event, span)?;
@@ -87,10 +87,7 @@ fn nested_too_deep(chunk: Chunk<'_>) -> Option<SyntaxError> {
         }
         dashes_max = dashes_max.max(line.split_whitespace().take_while(|word| ["-", "?", ":"].contains(word)).count());
         if depth > 10 * DEPTH_MAX || dashes_max > DEPTH_MAX {
-            return Some(SyntaxError {
-                line: chunk.line + number,
-                message: format!("nested deeper than {DEPTH_MAX} levels"),
-            });
+            return Some(Builder::error(chunk.line + number, format!("nested deeper than {DEPTH_MAX} levels")));
         }
     }
     None
@@ -102,7 +99,7 @@ impl Builder {
     }
 
     fn error(line: usize, message: impl Into<String>) -> SyntaxError {
-        SyntaxError { line, message: message.into() }
+        SyntaxError { line, path: String::new(), message: message.into() }
     }
 
     fn take(&mut self, event: Event<'_>, span: Span) -> Result<(), SyntaxError> {
@@ -160,6 +157,18 @@ impl Builder {
         Ok(())
     }
 
+    /// Path of a key of the innermost map.
+    fn path(&self, key: &str) -> String {
+        let mut path = String::new();
+        for open in &self.stack {
+            match open {
+                Open::List { items, .. } => path += &format!("[{}]", items.len()),
+                Open::Map { key, .. } => path = join(&path, key.as_ref().map_or("", |(name, _)| name)),
+            }
+        }
+        join(&path, key)
+    }
+
     /// Puts a finished node into the innermost open list or map.
     fn place(&mut self, node: Node, anchor: usize) -> Result<(), SyntaxError> {
         if anchor > 0 {
@@ -174,7 +183,12 @@ impl Builder {
             Open::List { items, .. } => items.push(node),
             Open::Map { entries, key, .. } => match key.take() {
                 None => *key = Some(key_text(&node)?),
-                Some((name, line)) => self.parsed.repeated.extend(add(entries, name, line, node)?),
+                Some((name, line)) => {
+                    if let Some(error) = add(entries, name, line, node)? {
+                        let path = self.path(&error.path);
+                        self.parsed.repeated.push(SyntaxError { path, ..error });
+                    }
+                }
             },
         }
         Ok(())
@@ -199,17 +213,24 @@ fn key_text(node: &Node) -> Result<(String, usize), SyntaxError> {
     }
 }
 
-/// Adds an entry; the result says when the key was there already.
+/// `parent.key`; an empty part is left out.
+fn join(path: &str, key: &str) -> String {
+    let dot = if path.is_empty() || key.is_empty() { "" } else { "." };
+    format!("{path}{dot}{key}")
+}
+
+/// Adds an entry; the result says when the key was there already, with the key as its path.
 fn add(entries: &mut Vec<Entry>, key: String, line: usize, value: Node) -> Result<Option<SyntaxError>, SyntaxError> {
     if key == "<<" {
         merge(entries, line, value)?;
         return Ok(None);
     }
     let repeated = match entries.iter().find(|entry| entry.key == key) {
-        Some(first) if first.line > 0 => Some(Builder::error(
+        Some(first) if first.line > 0 => Some(SyntaxError {
             line,
-            format!("the key {key:?} is given twice in one map (first on line {})", first.line),
-        )),
+            path: key.clone(),
+            message: format!("the key {key:?} is given twice in one map (first on line {})", first.line),
+        }),
         _ => None,
     };
     entries.retain(|entry| entry.key != key);
@@ -306,7 +327,10 @@ mod tests {
     fn the_last_of_repeated_keys_wins_and_is_told() {
         let parsed = parse(Chunk { line: 1, text: "a: 1\nb: 2\na: 3\n" }).unwrap();
         assert_eq!(parsed.root.unwrap().to_json().to_string(), r#"{"a":3,"b":2}"#);
-        assert_eq!(parsed.repeated, [Builder::error(3, "the key \"a\" is given twice in one map (first on line 1)")]);
+        let message = "the key \"a\" is given twice in one map (first on line 1)".to_owned();
+        assert_eq!(parsed.repeated, [SyntaxError { line: 3, path: "a".to_owned(), message }]);
+        let parsed = parse(Chunk { line: 1, text: "a:\n  - b: 1\n  - b: 2\n    b: 3\n" }).unwrap();
+        assert_eq!(parsed.repeated[0].path, "a[1].b");
     }
 
     #[test]

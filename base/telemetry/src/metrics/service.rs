@@ -26,6 +26,16 @@ impl CallKind {
     }
 }
 
+/// What access control did with a call: by the action of the caller's own policy, or by the default of all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub enum AccessDecision {
+    AllowedByApp,
+    BlockedByApp,
+    AllowedByDefault,
+    BlockedByDefault,
+}
+
 /// Runtime and service invocation metrics.
 pub struct ServiceMetrics {
     initialized: Arc<Table>,
@@ -36,6 +46,9 @@ pub struct ServiceMetrics {
     response_sent: Arc<Table>,
     response_received: Arc<Table>,
     response_latency: Arc<Table>,
+    renewal_failed: Arc<Table>,
+    /// One table for each [`AccessDecision`], in its order.
+    access: [Arc<Table>; 4],
 }
 
 impl ServiceMetrics {
@@ -44,6 +57,27 @@ impl ServiceMetrics {
             "dapr_runtime_service_invocation_res_recv_latency_ms",
             "Time from a call of another app to its answer, in milliseconds.",
         );
+        // These alone are labelled with the caller, not with the own app.
+        let mut access =
+            |name, help| builder.add(&[], &["app_id", "trustDomain", "namespace"], vec![counter(name, help)]);
+        let access = [
+            access(
+                "dapr_runtime_acl_app_policy_action_allowed_total",
+                "Calls allowed by the access control policy of their caller.",
+            ),
+            access(
+                "dapr_runtime_acl_app_policy_action_blocked_total",
+                "Calls denied by the access control policy of their caller.",
+            ),
+            access(
+                "dapr_runtime_acl_global_policy_action_allowed_total",
+                "Calls allowed by the default action of access control.",
+            ),
+            access(
+                "dapr_runtime_acl_global_policy_action_blocked_total",
+                "Calls denied by the default action of access control.",
+            ),
+        ];
         let mut one = |labels, name, help| builder.table(labels, vec![counter(name, help)]);
         Self {
             initialized: one(
@@ -77,7 +111,13 @@ impl ServiceMetrics {
                 "dapr_runtime_service_invocation_res_recv_total",
                 "Answers received from other apps.",
             ),
+            renewal_failed: one(
+                &["reason"],
+                "dapr_runtime_mtls_workload_cert_rotated_fail_total",
+                "Renewals of the certificate of this sidecar that failed.",
+            ),
             response_latency: builder.table(&["src_app_id", "status"], vec![latency]),
+            access,
         }
     }
 
@@ -90,6 +130,11 @@ impl ServiceMetrics {
     /// A component is not: `creation` when there is no such type, else `init`.
     pub fn component_failed(&self, component_type: &str, reason: &str, name: &str) {
         self.failed.with(&[component_type, name, reason], |row| row.count(ONLY));
+    }
+
+    /// The identity of the sidecar could not be renewed.
+    pub fn renewal_failed(&self, reason: &str) {
+        self.renewal_failed.with(&[reason], |row| row.count(ONLY));
     }
 
     /// A call goes to another app.
@@ -114,5 +159,16 @@ impl ServiceMetrics {
     /// Its answer went back.
     pub fn response_sent(&self, caller: &str, status: i32) {
         self.response_sent.with(&[caller, Decimal::new(status).as_str()], |row| row.count(ONLY));
+    }
+
+    /// Access control decided about a call of `(app id, trust domain, namespace)`, all empty without an identity.
+    pub fn access_decided(&self, decision: AccessDecision, caller: (&str, &str, &str)) {
+        let table = match decision {
+            AccessDecision::AllowedByApp => &self.access[0],
+            AccessDecision::BlockedByApp => &self.access[1],
+            AccessDecision::AllowedByDefault => &self.access[2],
+            AccessDecision::BlockedByDefault => &self.access[3],
+        };
+        table.with(&[caller.0, caller.1, caller.2], |row| row.count(ONLY));
     }
 }

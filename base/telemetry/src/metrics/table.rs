@@ -1,13 +1,13 @@
 //! The series of metrics that share their labels, found by label values.
 //!
 //! *Job:* find or make a [`Row`] for label values. *Neighbours:* the typed modules (`http`, `grpc`, …) own tables, `text`
-//! prints them. *Invariant:* a row that exists is found without allocating; a table never has many more than [`ROWS_MAX`].
+//! and `otlp` tell them. *Invariant:* a row that exists is found without allocating; a table never has many more than [`ROWS_MAX`].
 
 use std::fmt::Write as _;
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::RwLock;
 
 use super::cell::{Cell, Kind};
@@ -38,6 +38,8 @@ pub(super) struct Column {
     pub(super) name: &'static str,
     /// One line for people.
     pub(super) help: &'static str,
+    /// Unit in the words of OpenTelemetry; empty for counts.
+    pub(super) unit: &'static str,
     /// What it measures.
     pub(super) kind: Kind,
 }
@@ -49,7 +51,8 @@ pub(super) struct Table {
     labels: &'static [&'static str],
     columns: Box<[Column]>,
     rules: LabelRules,
-    hasher: RandomState,
+    /// Seeded and fast; whoever finds collisions all the same has at most [`ROWS_MAX`] of them.
+    hasher: DefaultHashBuilder,
     rows: RwLock<HashTable<Arc<Row>>>,
 }
 
@@ -74,7 +77,7 @@ impl Table {
             labels,
             columns: columns.into(),
             rules,
-            hasher: RandomState::new(),
+            hasher: DefaultHashBuilder::default(),
             rows: RwLock::default(),
         })
     }
@@ -152,6 +155,12 @@ impl Table {
             text: text.into(),
             cells: self.columns.iter().map(|column| Cell::new(&column.kind)).collect(),
         }
+    }
+
+    /// Labels of a row with their values, those of every series first.
+    pub(super) fn labels<'a>(&'a self, row: &'a Row) -> impl Iterator<Item = (&'a str, &'a str)> {
+        let constant = self.constant.iter().map(|(name, value)| (*name, value.as_ref()));
+        constant.chain(self.labels.iter().copied().zip(row.values.iter().map(AsRef::as_ref)))
     }
 
     pub(super) fn columns(&self) -> &[Column] {

@@ -174,6 +174,8 @@ fn the_runtime_counts_components_calls_and_errors() {
     service.response_received("other", -1, CallKind::Streaming, Duration::from_millis(2));
     service.request_received("unknown");
     service.response_sent("unknown", 0);
+    service.access_decided(AccessDecision::AllowedByDefault, ("", "", ""));
+    service.access_decided(AccessDecision::BlockedByApp, ("caller", "public", "default"));
     metrics.error_code().unwrap().record("DAPR_PUBSUB_NOT_FOUND", "pubsub");
     let text = metrics.text();
     for line in [
@@ -185,6 +187,8 @@ fn the_runtime_counts_components_calls_and_errors() {
         "dapr_runtime_service_invocation_res_recv_latency_ms_count{app_id=\"app\",src_app_id=\"other\",status=\"404\"} 1",
         "dapr_runtime_service_invocation_req_recv_total{app_id=\"app\",src_app_id=\"unknown\"} 1",
         "dapr_runtime_service_invocation_res_sent_total{app_id=\"app\",dst_app_id=\"unknown\",status=\"0\"} 1",
+        "dapr_runtime_acl_global_policy_action_allowed_total{app_id=\"\",namespace=\"\",trustDomain=\"\"} 1",
+        "dapr_runtime_acl_app_policy_action_blocked_total{app_id=\"caller\",namespace=\"default\",trustDomain=\"public\"} 1",
         "dapr_error_code_total{app_id=\"app\",category=\"pubsub\",error_code=\"DAPR_PUBSUB_NOT_FOUND\"} 1",
     ] {
         assert!(text.contains(&format!("{line}\n")), "{line} in:\n{text}");

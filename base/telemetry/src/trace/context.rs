@@ -5,6 +5,7 @@
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use pillion_core::log::LogTrace;
 
 /// Header of the context.
 pub const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
@@ -95,6 +96,11 @@ impl TraceContext {
         );
         let text = length.ok().and_then(|length| text.get(..length));
         text.and_then(|text| HeaderValue::from_bytes(text).ok()).unwrap_or(HeaderValue::from_static(""))
+    }
+
+    /// The span a log line of the call belongs to.
+    pub fn for_log(self) -> LogTrace {
+        LogTrace { trace_id: self.trace_id, span_id: self.span_id, flags: self.flags }
     }
 
     /// Whether the caller records its spans.

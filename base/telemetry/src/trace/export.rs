@@ -6,16 +6,17 @@ mod stdout;
 mod zipkin;
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use pillion_core::log::Logger;
+use tokio_util::sync::CancellationToken;
 
-use super::client::Trust;
 use super::span::SpanRecord;
+use super::tracer::SpanQueue;
+use crate::export::{BatchSettings, Collector, OtlpSettings, Reporter, Resource, Signal, Target, Worker, frame};
 
-use otlp::OtlpExporter;
 use stdout::StdoutExporter;
-use zipkin::ZipkinExporter;
+use zipkin::ZipkinEncoder;
 
 /// One place spans go to.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,128 +32,63 @@ pub enum ExporterSettings {
     Otlp(OtlpSettings),
 }
 
-/// How OTLP is spoken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OtlpProtocol {
-    /// gRPC.
-    Grpc,
-    /// HTTP with protobuf.
-    Http,
-}
+/// Finished spans of one batch.
+type Batch = Vec<Box<SpanRecord>>;
 
-/// An OTLP collector.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct OtlpSettings {
-    /// `host:port`, or `host` with the protocol's port; for HTTP a path may follow, `/v1/traces` is the usual one.
-    pub endpoint: String,
-    /// Protocol.
-    pub protocol: OtlpProtocol,
-    /// Over TLS.
-    pub secure: bool,
-    /// Which certificates are trusted then.
-    pub trust: Trust,
-    /// Headers or metadata of each export.
-    pub headers: Vec<(String, String)>,
-    /// Time for one export; `None` = 10 s.
-    pub timeout: Option<Duration>,
-}
+/// Sends the spans of one exporter.
+pub struct ExportWorker(Worker<Box<SpanRecord>>);
 
-/// What all spans of a sidecar have in common.
-#[derive(Debug)]
-pub(super) struct Resource {
-    pub(super) attributes: Vec<(String, String)>,
-}
-
-impl Resource {
-    pub(super) fn new(attributes: Vec<(String, String)>) -> Self {
-        Self { attributes }
-    }
-
-    pub(super) fn service_name(&self) -> &str {
-        self.attributes.iter().find(|(key, _)| key == "service.name").map_or("", |(_, value)| value)
-    }
-}
-
-/// Why a batch was not taken.
-#[derive(Debug)]
-pub(super) struct ExportError {
-    pub(super) message: String,
-    /// The same batch may be taken later.
-    pub(super) worth_a_retry: bool,
-}
-
-impl ExportError {
-    pub(super) fn retry(message: impl Into<String>) -> Self {
-        Self { message: message.into(), worth_a_retry: true }
-    }
-
-    fn refused(message: impl Into<String>) -> Self {
-        Self { message: message.into(), worth_a_retry: false }
-    }
-
-    /// From the status of an HTTP answer: only those that say "later" are worth a retry.
-    fn of_http(status: u16, body: &[u8]) -> Self {
-        let told = String::from_utf8_lossy(body);
-        let told: String = told.trim().chars().take(200).collect();
-        let message = if told.is_empty() {
-            format!("it answered with status {status}")
-        } else {
-            format!("it answered with status {status}: {told}")
-        };
-        Self { message, worth_a_retry: matches!(status, 408 | 429 | 502..=504) }
-    }
-}
-
-/// An exporter of any kind.
-pub(super) enum Exporter {
-    Stdout(StdoutExporter),
-    Zipkin(ZipkinExporter),
-    Otlp(OtlpExporter),
-}
-
-impl Exporter {
+impl ExportWorker {
     /// # Errors
     /// An endpoint, header or certificate that cannot be used.
-    pub(super) fn new(settings: ExporterSettings, resource: Arc<Resource>, log: &Logger) -> Result<Self, String> {
-        Ok(match settings {
-            ExporterSettings::Stdout => Self::Stdout(StdoutExporter::new(log)),
-            ExporterSettings::Zipkin { endpoint } => Self::Zipkin(ZipkinExporter::new(&endpoint, resource)?),
-            ExporterSettings::Otlp(settings) => Self::Otlp(OtlpExporter::new(settings, resource)?),
-        })
-    }
-
-    /// What it is in the log.
-    pub(super) fn name(&self) -> &str {
-        match self {
-            Self::Stdout(_) => "the log",
-            Self::Zipkin(exporter) => exporter.name(),
-            Self::Otlp(exporter) => exporter.name(),
-        }
-    }
-
-    pub(super) async fn export(&mut self, batch: &[Arc<SpanRecord>]) -> Result<(), ExportError> {
-        match self {
-            Self::Stdout(exporter) => {
-                exporter.export(batch);
-                Ok(())
+    pub(super) fn new(
+        settings: ExporterSettings,
+        resource: &Arc<Resource>,
+        queue: Arc<SpanQueue>,
+        batch: BatchSettings,
+        log: &Logger,
+    ) -> Result<Self, String> {
+        let encode: Arc<dyn Fn(Batch) -> Bytes + Send + Sync>;
+        let target = match settings {
+            ExporterSettings::Stdout => {
+                let exporter = StdoutExporter::new(log);
+                encode = Arc::new(move |batch| {
+                    exporter.export(&batch);
+                    Bytes::new()
+                });
+                Target::Nowhere
             }
-            Self::Zipkin(exporter) => exporter.export(batch).await,
-            Self::Otlp(exporter) => exporter.export(batch).await,
-        }
+            ExporterSettings::Zipkin { endpoint } => {
+                let encoder = ZipkinEncoder::new(resource);
+                encode = Arc::new(move |batch| encoder.encode(&batch).into());
+                let collector = Collector::json(&endpoint).map_err(|error| {
+                    format!(
+                        "invalid zipkin endpointAddress {endpoint:?}: {error}; expected http://host:port/api/v2/spans"
+                    )
+                })?;
+                Target::Collector(Box::new(collector))
+            }
+            ExporterSettings::Otlp(settings) => {
+                let (resource, protocol) = (resource.clone(), settings.protocol);
+                encode = Arc::new(move |batch| frame(&otlp::to_request(&batch, &resource), protocol));
+                Target::Collector(Box::new(Collector::otlp(&settings, Signal::Traces)?))
+            }
+        };
+        Ok(Self(Worker::new(queue, encode, target, batch, Reporter::new("spans", log.clone()))))
+    }
+
+    /// Sends spans until cancelled, then what is left, for at most three seconds.
+    pub async fn run(self, cancel: CancellationToken) {
+        self.0.run(cancel).await;
     }
 }
 
-fn since_epoch(time: SystemTime) -> Duration {
-    time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()
-}
+const DIGITS: &[u8; 16] = b"0123456789abcdef";
 
 /// An id in hex.
 fn hex(id: &[u8]) -> String {
-    use std::fmt::Write as _;
-    id.iter().fold(String::with_capacity(2 * id.len()), |mut out, byte| {
-        let _ = write!(out, "{byte:02x}"); // writing to a String cannot fail
-        out
-    })
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    id.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 #[cfg(test)]

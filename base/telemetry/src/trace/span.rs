@@ -3,9 +3,11 @@
 //! *Invariant:* a [`Span`] that is dropped has ended: a call whose caller went away is told of too.
 
 use std::borrow::Cow;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use super::attributes::Attributes;
 use super::context::TraceContext;
 use super::tracer::Queues;
 
@@ -80,8 +82,8 @@ pub struct SpanRecord {
     pub start: SystemTime,
     /// End.
     pub end: SystemTime,
-    /// Attributes; no key twice.
-    pub attributes: Vec<(Cow<'static, str>, AttributeValue)>,
+    /// Attributes.
+    pub attributes: Attributes,
     /// Events.
     pub events: Vec<SpanEvent>,
     /// How it ended.
@@ -90,17 +92,17 @@ pub struct SpanRecord {
 
 /// A span under way; ends with [`Self::end`] or when it is dropped.
 #[derive(Debug)]
-pub struct Span(Option<Box<Open>>);
+pub struct Span(Option<Open>);
 
 #[derive(Debug)]
 struct Open {
-    record: SpanRecord,
+    record: Box<SpanRecord>,
     queues: Arc<Queues>,
 }
 
 impl Span {
-    pub(super) fn new(record: SpanRecord, queues: Arc<Queues>) -> Self {
-        Self(Some(Box::new(Open { record, queues })))
+    pub(super) fn new(record: Box<SpanRecord>, queues: Arc<Queues>) -> Self {
+        Self(Some(Open { record, queues }))
     }
 
     /// The context that is passed on to whoever is called.
@@ -123,17 +125,25 @@ impl Span {
     }
 
     /// Sets an attribute; the last value of a key counts, an empty one is left out.
-    pub fn set(&mut self, key: impl Into<Cow<'static, str>>, value: impl Into<String>) {
-        let (key, value) = (key.into(), value.into());
-        let Some(open) = &mut self.0 else { return };
-        if value.is_empty() {
-            return;
+    pub fn set(&mut self, key: &str, value: impl AsRef<str>) {
+        if let Some(open) = &mut self.0 {
+            open.record.attributes.set_text(key, |out| out.push_str(value.as_ref()));
         }
-        let attributes = &mut open.record.attributes;
-        let value = AttributeValue::Text(value);
-        match attributes.iter_mut().find(|(existing, _)| *existing == key) {
-            Some(attribute) => attribute.1 = value,
-            None => attributes.push((key, value)),
+    }
+
+    /// As [`Self::set`], for a text in parts.
+    pub fn set_parts(&mut self, key: &str, parts: &[&str]) {
+        if let Some(open) = &mut self.0 {
+            open.record.attributes.set_text(key, |out| out.extend(parts.iter().copied()));
+        }
+    }
+
+    /// As [`Self::set`], for what has to be written first, such as a number.
+    pub fn set_shown(&mut self, key: &str, value: impl fmt::Display) {
+        if let Some(open) = &mut self.0 {
+            open.record.attributes.set_text(key, |out| {
+                let _ = write!(out, "{value}"); // writing to a String cannot fail
+            });
         }
     }
 
@@ -153,7 +163,7 @@ impl Span {
 impl Drop for Span {
     fn drop(&mut self) {
         if let Some(open) = self.0.take() {
-            let Open { mut record, queues } = *open;
+            let Open { mut record, queues } = open;
             record.end = SystemTime::now();
             queues.push(record);
         }

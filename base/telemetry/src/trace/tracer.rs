@@ -4,18 +4,17 @@
 //! lock; ending a span never waits.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::SystemTime;
 
 use pillion_core::log::Logger;
-use tokio::sync::mpsc;
 
+use super::attributes::Attributes;
 use super::context::TraceContext;
-use super::export::{Exporter, ExporterSettings, Resource};
+use super::export::{ExportWorker, ExporterSettings};
 use super::ids::IdGenerator;
 use super::sampler::{Sampler, sampling_rate};
 use super::span::{DAPR_SCOPE, Span, SpanKind, SpanRecord};
-use super::worker::{BatchSettings, ExportWorker};
+use crate::export::{BatchSettings, Queue, Resource};
 
 /// What a [`Tracer`] is made of.
 pub struct TracerSettings {
@@ -24,29 +23,24 @@ pub struct TracerSettings {
     /// Where spans go; all at once.
     pub exporters: Vec<ExporterSettings>,
     /// Attributes of the sidecar itself, `service.name` among them.
-    pub resource: Vec<(String, String)>,
+    pub resource: Resource,
     /// How spans are gathered.
     pub batch: BatchSettings,
 }
 
 /// The queues of all exporters.
 #[derive(Debug)]
-pub(super) struct Queues(Vec<Queue>);
+pub(super) struct Queues(Vec<Arc<SpanQueue>>);
 
-#[derive(Debug)]
-struct Queue {
-    sender: mpsc::Sender<Arc<SpanRecord>>,
-    lost: Arc<AtomicU64>,
-}
+/// Spans that wait for one exporter.
+pub(super) type SpanQueue = Queue<Box<SpanRecord>>;
 
 impl Queues {
     /// Puts a span into each queue that has room.
-    pub(super) fn push(&self, record: SpanRecord) {
-        let record = Arc::new(record);
-        for queue in &self.0 {
-            if queue.sender.try_send(record.clone()).is_err() {
-                queue.lost.fetch_add(1, Ordering::Relaxed);
-            }
+    pub(super) fn push(&self, record: Box<SpanRecord>) {
+        if let Some((last, others)) = self.0.split_last() {
+            others.iter().for_each(|queue| queue.push(record.clone()));
+            last.push(record);
         }
     }
 }
@@ -97,14 +91,12 @@ impl Tracer {
         if settings.sampling_rate.is_empty() && settings.exporters.is_empty() {
             return Ok((Self(Mode::Pass), Vec::new()));
         }
-        let resource = Arc::new(Resource::new(settings.resource));
+        let resource = Arc::new(settings.resource);
         let (mut queues, mut workers) = (Vec::new(), Vec::new());
         for exporter in settings.exporters {
-            let exporter = Exporter::new(exporter, resource.clone(), log)?;
-            let (sender, receiver) = mpsc::channel(settings.batch.queue_max.max(1));
-            let lost = Arc::new(AtomicU64::new(0));
-            queues.push(Queue { sender, lost: lost.clone() });
-            workers.push(ExportWorker::new(exporter, receiver, lost, settings.batch.clone(), log.clone()));
+            let queue = Arc::new(Queue::new(&settings.batch));
+            workers.push(ExportWorker::new(exporter, &resource, queue.clone(), settings.batch.clone(), log)?);
+            queues.push(queue);
         }
         let recorder = Recorder { sampler, ids: IdGenerator::new(), queues: Arc::new(Queues(queues)) };
         Ok((Self(Mode::On(Arc::new(recorder))), workers))
@@ -130,7 +122,7 @@ impl Tracer {
         let context = recorder.context(parent);
         let span = context.is_sampled().then(|| {
             let now = SystemTime::now();
-            let record = SpanRecord {
+            let record = Box::new(SpanRecord {
                 context,
                 parent: parent.map(|parent| parent.span_id),
                 trace_state: String::new(),
@@ -139,10 +131,10 @@ impl Tracer {
                 scope: DAPR_SCOPE,
                 start: now,
                 end: now,
-                attributes: Vec::new(),
+                attributes: Attributes::with_room(),
                 events: Vec::new(),
                 status: super::span::SpanStatus::Unset,
-            };
+            });
             Span::new(record, recorder.queues.clone())
         });
         Started { context: Some(context), span }
@@ -161,7 +153,7 @@ impl Tracer {
         if let Mode::On(recorder) = &self.0
             && record.context.is_sampled()
         {
-            recorder.queues.push(record);
+            recorder.queues.push(Box::new(record));
         }
     }
 }
@@ -183,7 +175,7 @@ mod tests {
         let settings = TracerSettings {
             sampling_rate: rate.to_owned(),
             exporters: Vec::new(),
-            resource: Vec::new(),
+            resource: Resource::default(),
             batch: BatchSettings::default(),
         };
         Tracer::new(settings, &Logger::silent()).unwrap().0

@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 use super::delivery::{Attempt, DeliveryResult, Worker};
 use super::envelope::{CloudEvent, from_raw, has_expired};
-use super::subscriptions::answer;
+use super::subscriptions::{Current, DRAIN_QUIET, REST_LIMIT, answer};
 
 const DEFAULT_COUNT: usize = 100;
 const DEFAULT_AWAIT: Duration = Duration::from_secs(1);
@@ -59,14 +59,18 @@ pub struct BulkItem {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// Takes messages and processes them in batches until the subscription closes; a batch that was begun is still delivered.
-pub(super) async fn run(worker: Arc<Worker>, mut deliveries: mpsc::Receiver<Delivery>) {
+/// Takes messages and processes them in batches until the subscription closes; a batch that was begun is still delivered, and
+/// with `takes_rest` so is what comes until nothing has come for a while.
+pub(super) async fn run(current: &Current, mut deliveries: mpsc::Receiver<Delivery>, takes_rest: impl Fn() -> bool) {
+    let worker = current.get();
+    let closing = worker.closing.clone();
     let (mut count, wait) = limits(worker.subscription.bulk_subscribe);
     if worker.pubsubs.gives_one_at_a_time(&worker.subscription.pubsub_name) {
         count = 1; // nothing would come while a batch waits for more
     }
+    drop(worker);
     let mut open = true;
-    while open && !worker.closing.is_cancelled() {
+    while open && !closing.is_cancelled() {
         let mut batch: Vec<Delivery> = Vec::new();
         let mut flush_at = None;
         while batch.len() < count {
@@ -78,7 +82,7 @@ pub(super) async fn run(worker: Arc<Worker>, mut deliveries: mpsc::Receiver<Deli
             };
             tokio::select! {
                 biased;
-                () = worker.closing.cancelled() => break,
+                () = closing.cancelled() => break,
                 delivery = deliveries.recv() => match delivery {
                     Some(delivery) => {
                         // The wait counts from the first message of the batch.
@@ -93,10 +97,21 @@ pub(super) async fn run(worker: Arc<Worker>, mut deliveries: mpsc::Receiver<Deli
                 () = due => break,
             }
         }
-        worker.process_batch(batch).await;
+        current.get().process_batch(batch).await;
     }
     if !open {
-        worker.report_end();
+        return current.get().report_end();
+    }
+    let until = Instant::now() + REST_LIMIT;
+    while takes_rest() && Instant::now() < until {
+        let Ok(Some(first)) = tokio::time::timeout(DRAIN_QUIET, deliveries.recv()).await else { break };
+        let mut batch = vec![first];
+        while batch.len() < count
+            && let Ok(delivery) = deliveries.try_recv()
+        {
+            batch.push(delivery);
+        }
+        current.get().process_batch(batch).await;
     }
 }
 

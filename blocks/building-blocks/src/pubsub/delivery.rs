@@ -14,6 +14,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use pillion_contract::{Message, Outcome};
+use pillion_core::board::Board;
 use pillion_core::log::Logger;
 use pillion_runtime::resiliency::{Failure, FailureClass, Policy};
 use pillion_telemetry::metrics::Ingress;
@@ -112,6 +113,7 @@ pub(super) struct Worker {
     pub(super) sink: Arc<dyn DeliverySink>,
     pub(super) policy: Option<Arc<Policy>>,
     pub(super) closing: CancellationToken,
+    pub(super) board: Board,
     pub(super) log: Logger,
 }
 
@@ -142,6 +144,13 @@ impl Worker {
     pub(super) fn report_end(&self) {
         let TopicSubscription { pubsub_name, topic, .. } = &self.subscription;
         self.log.warn(format_args!("pubsub {pubsub_name} ended the subscription to topic {topic}"));
+        self.board.unhealthy(
+            super::subscriptions::BOARD_KIND,
+            format!("{pubsub_name}/{topic}"),
+            "its broker ended the subscription, so that the app gets no more messages of this topic",
+            "",
+            format!("look at the log of {pubsub_name}'s server, then restart the app or the sidecar"),
+        );
     }
 
     /// Works on one message until the broker can be told how it went.

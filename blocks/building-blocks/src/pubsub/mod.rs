@@ -10,6 +10,7 @@ mod content_type;
 mod delivery;
 mod envelope;
 mod errors;
+mod follow;
 mod publish;
 mod routing;
 mod scopes;
@@ -32,6 +33,8 @@ use pillion_telemetry::metrics::Metrics;
 use pillion_telemetry::trace::Tracer;
 
 use scopes::Scopes;
+
+use crate::retired::{Retired, Usage};
 
 pub use bulk::{BulkEvent, BulkItem};
 pub use delivery::{DeliveryFailure, DeliveryResult, DeliverySink, Event};
@@ -60,6 +63,13 @@ struct Entry {
     namespaced: bool,
     /// The broker gives no more messages; see [`Subscriptions::pause`].
     paused: AtomicBool,
+    usage: Usage,
+}
+
+impl Entry {
+    fn retired(&self) -> Retired<dyn PubSub> {
+        Retired { component: self.component.clone(), ended: self.usage.ended() }
+    }
 }
 
 impl PubSubs {
@@ -89,30 +99,39 @@ impl PubSubs {
     }
 
     /// Adds a component, replacing one of the same name. `namespaced`: its metadata as written used `{namespace}`, so its
-    /// topics get the namespace as prefix.
+    /// topics get the namespace as prefix. With running subscriptions use [`Subscriptions::replace_component`].
     pub fn add(&self, name: &str, component: Arc<dyn PubSub>, metadata: &Metadata, namespaced: bool) {
-        let entry = Arc::new(Entry {
+        self.put(&self.new_entry(name, component, metadata, namespaced));
+    }
+
+    fn new_entry(&self, name: &str, component: Arc<dyn PubSub>, metadata: &Metadata, namespaced: bool) -> Arc<Entry> {
+        Arc::new(Entry {
             name: name.to_owned(),
             component,
             scopes: Scopes::new(metadata, &self.app_id),
             namespaced,
             paused: AtomicBool::new(false),
-        });
-        self.entries.rcu(|entries| {
+            usage: Usage::default(),
+        })
+    }
+
+    fn put(&self, entry: &Arc<Entry>) -> Option<Retired<dyn PubSub>> {
+        let before = self.entries.rcu(|entries| {
             let mut entries = HashMap::clone(entries);
-            entries.insert(name.to_owned(), entry.clone());
+            entries.insert(entry.name.clone(), entry.clone());
             entries
         });
+        before.get(&entry.name).map(|entry| entry.retired())
     }
 
     /// Removes a component and returns it, so that it can be closed.
-    pub fn remove(&self, name: &str) -> Option<Arc<dyn PubSub>> {
+    pub fn remove(&self, name: &str) -> Option<Retired<dyn PubSub>> {
         let before = self.entries.rcu(|entries| {
             let mut entries = HashMap::clone(entries);
             entries.remove(name);
             entries
         });
-        before.get(name).map(|entry| entry.component.clone())
+        before.get(name).map(|entry| entry.retired())
     }
 
     /// Whether a component of this name is loaded.

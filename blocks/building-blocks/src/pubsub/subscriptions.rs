@@ -1,12 +1,14 @@
 //! The running subscriptions of an app: start, stop, list.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 use pillion_contract::{AckHandle, Delivery, Outcome, SubscribeRequest};
+use pillion_core::board::Board;
 use pillion_core::log::Logger;
 use pillion_resources::types::{RouteRule, Subscription};
 use pillion_runtime::resiliency::ComponentKind;
@@ -18,7 +20,7 @@ use super::delivery::{DeliverySink, Worker};
 use super::routing::Router;
 use super::streaming::{TopicStream, stream};
 use super::table::{Kind, SubscriptionInfo, Table, TopicSubscription};
-use super::{PubSubs, bulk, is_raw};
+use super::{Entry, PubSubs, bulk, is_raw};
 
 /// Messages of one subscription the app works on at a time; brokers limit themselves further.
 const IN_FLIGHT_LIMIT: usize = 100;
@@ -26,32 +28,99 @@ const IN_FLIGHT_LIMIT: usize = 100;
 /// How long a broker may take to pause. *Source:* the original's limit.
 const PAUSE_LIMIT: Duration = Duration::from_secs(5);
 /// A paused broker that gives nothing for this long has nothing more. *Source:* as the original.
-const DRAIN_QUIET: Duration = Duration::from_millis(100);
+pub(super) const DRAIN_QUIET: Duration = Duration::from_millis(100);
 /// How long the messages of a paused broker are worked on at most. *Source:* as the original.
 const DRAIN_LIMIT: Duration = Duration::from_secs(30);
 
+/// How long the messages of a component that was replaced are still taken; a broker with a server gives the others to the new one.
+pub(super) const REST_LIMIT: Duration = Duration::from_secs(5);
+
+/// What subscriptions are called on the board.
+pub(super) const BOARD_KIND: &str = "subscription";
+
 /// Owns the tasks that move messages from brokers to the app.
 pub struct Subscriptions {
-    pubsubs: Arc<PubSubs>,
-    table: Mutex<Table>,
-    running: tokio::sync::Mutex<Option<Running>>,
-    streams: Mutex<Vec<OpenStream>>,
+    pub(super) pubsubs: Arc<PubSubs>,
+    pub(super) table: Mutex<Table>,
+    pub(super) running: tokio::sync::Mutex<Option<Running>>,
+    pub(super) streams: Mutex<Vec<OpenStream>>,
     /// Nothing is subscribed to any more.
-    closed: CancellationToken,
+    pub(super) closed: CancellationToken,
     /// The sidecar ends.
     ended: CancellationToken,
-    log: Logger,
+    board: Board,
+    pub(super) log: Logger,
 }
 
-struct Running {
-    closing: CancellationToken,
-    tasks: JoinSet<()>,
+pub(super) struct Running {
+    pub(super) sink: Arc<dyn DeliverySink>,
+    pub(super) closing: CancellationToken,
+    pub(super) open: Vec<Open>,
+    /// Also those of subscriptions that are not open any more and still work on messages.
+    pub(super) tasks: JoinSet<()>,
 }
 
-struct OpenStream {
-    subscription: TopicSubscription,
-    closing: CancellationToken,
-    task: JoinHandle<()>,
+/// A subscription at its broker.
+pub(super) struct Open {
+    pub(super) subscription: TopicSubscription,
+    pub(super) entry: Weak<Entry>,
+    pub(super) worker: Weak<Current>,
+    pub(super) ending: Ending,
+}
+
+pub(super) struct OpenStream {
+    pub(super) subscription: TopicSubscription,
+    /// Ends with the stream.
+    pub(super) closed: CancellationToken,
+    pub(super) entry: Weak<Entry>,
+    /// Its task owns it: the app sees its stream end with it.
+    pub(super) worker: Weak<Current>,
+    pub(super) ending: Ending,
+    pub(super) task: JoinHandle<()>,
+}
+
+/// How a subscription is told to end.
+#[derive(Clone)]
+pub(super) struct Ending {
+    pub(super) closing: CancellationToken,
+    /// The component is replaced: what the old one still has is worked on, as nobody will ask it again.
+    pub(super) takes_rest: Arc<AtomicBool>,
+}
+
+impl Ending {
+    fn new(closing: CancellationToken) -> Self {
+        Self { closing, takes_rest: Arc::default() }
+    }
+
+    pub(super) fn end(&self, takes_rest: bool) {
+        self.takes_rest.store(takes_rest, Ordering::Relaxed);
+        self.closing.cancel();
+    }
+}
+
+/// What delivers the next message; replaced when rules or policies change.
+pub(super) struct Current(pub(super) ArcSwap<Worker>);
+
+impl Current {
+    pub(super) fn get(&self) -> Arc<Worker> {
+        self.0.load_full()
+    }
+}
+
+/// What [`Subscriptions::open`] makes.
+pub(super) struct Opened {
+    pub(super) entry: Arc<Entry>,
+    pub(super) worker: Arc<Current>,
+    pub(super) ending: Ending,
+    pub(super) deliveries: mpsc::Receiver<Delivery>,
+}
+
+impl Opened {
+    /// Works until the subscription ends; the entry is held so long, so that the component is not closed under it.
+    async fn run(worker: Arc<Current>, ending: Ending, deliveries: mpsc::Receiver<Delivery>, entry: Arc<Entry>) {
+        run(worker, deliveries, &ending).await;
+        drop(entry);
+    }
 }
 
 impl Subscriptions {
@@ -64,8 +133,16 @@ impl Subscriptions {
             streams: Mutex::default(),
             closed: CancellationToken::new(),
             ended: CancellationToken::new(),
+            board: Board::default(),
             log: log.scope("dapr.runtime.processor.subscription"),
         }
+    }
+
+    /// Where it is told which subscriptions could not be made or have ended.
+    #[must_use]
+    pub fn with_board(mut self, board: Board) -> Self {
+        self.board = board;
+        self
     }
 
     /// Sets the manifests, in load order; scopes have been applied by the caller. Takes effect at the next start.
@@ -85,7 +162,9 @@ impl Subscriptions {
             return;
         }
         let closing = self.closed.child_token();
-        let mut tasks = JoinSet::new();
+        self.board.clear_kind(BOARD_KIND);
+        let mut started =
+            Running { sink: sink.clone(), closing: closing.clone(), open: Vec::new(), tasks: JoinSet::new() };
         let mut topics: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for info in self.table.lock().merged() {
             topics.entry(info.subscription.pubsub_name.clone()).or_default().push(info.subscription.topic.clone());
@@ -98,15 +177,42 @@ impl Subscriptions {
         }
         let merged = self.table.lock().merged();
         for info in merged {
-            let (name, topic) = (info.subscription.pubsub_name.clone(), info.subscription.topic.clone());
-            match self.open(info.subscription, sink.clone(), closing.clone()).await {
-                Ok((worker, deliveries)) => drop(tasks.spawn(run(worker, deliveries))),
-                Err(problem) => {
-                    self.log.error(format_args!("failed to subscribe to topic {topic} of pubsub {name}: {problem}"))
-                }
+            self.open_into(&mut started, info.subscription, None).await;
+        }
+        *running = Some(started);
+    }
+
+    /// Opens one of the app's subscriptions; what fails is told.
+    pub(super) async fn open_into(
+        &self,
+        running: &mut Running,
+        subscription: TopicSubscription,
+        upcoming: Option<&Arc<Entry>>,
+    ) {
+        let (name, topic) = (subscription.pubsub_name.clone(), subscription.topic.clone());
+        let part = format!("{name}/{topic}");
+        match self.open(subscription.clone(), running.sink.clone(), running.closing.child_token(), upcoming).await {
+            Ok(Opened { entry, worker, ending, deliveries }) => {
+                self.board.clear(BOARD_KIND, &part);
+                running.open.push(Open {
+                    subscription,
+                    entry: Arc::downgrade(&entry),
+                    worker: Arc::downgrade(&worker),
+                    ending: ending.clone(),
+                });
+                running.tasks.spawn(Opened::run(worker, ending, deliveries, entry));
+            }
+            Err(problem) => {
+                self.log.error(format_args!("failed to subscribe to topic {topic} of pubsub {name}: {problem}"));
+                self.board.unhealthy(
+                    BOARD_KIND,
+                    part,
+                    "the subscription could not be made, so that the app gets no messages of this topic",
+                    problem,
+                    format!("correct the subscription or the component {name}, and look whether its server is there"),
+                );
             }
         }
-        *running = Some(Running { closing, tasks });
     }
 
     /// Takes no more messages, waits at most `limit` for those the app is working on, and gives the others back.
@@ -143,7 +249,7 @@ impl Subscriptions {
     pub fn close(&self) {
         self.closed.cancel();
         for open in self.streams.lock().iter() {
-            open.closing.cancel();
+            open.ending.closing.cancel();
         }
     }
 
@@ -201,15 +307,14 @@ impl Subscriptions {
         };
         let closed = CancellationToken::new();
         let closing = closed.child_token(); // ends with the stream; on its own it lets the app answer what it has
-        let (sink, stream) = stream(closed);
-        let (worker, deliveries) = self.open(subscription.clone(), sink, closing.clone()).await?;
+        let (sink, stream) = stream(closed.clone());
+        let opened = self.open(subscription.clone(), sink, closing, None).await?;
         let mut streams = self.streams.lock();
         if self.closed.is_cancelled() {
             return Err("the sidecar is shutting down".to_owned());
         }
-        let task = tokio::spawn(run(worker, deliveries));
         streams.retain(|open| !open.task.is_finished());
-        streams.push(OpenStream { subscription, closing, task });
+        streams.push(spawn_stream(subscription, closed, opened));
         Ok(stream)
     }
 
@@ -217,21 +322,22 @@ impl Subscriptions {
     pub fn list(&self) -> Vec<SubscriptionInfo> {
         let mut list = self.table.lock().merged();
         let streams = self.streams.lock();
-        let open = streams.iter().filter(|open| !open.closing.is_cancelled() && !open.task.is_finished());
+        let open = streams.iter().filter(|open| !open.ending.closing.is_cancelled() && !open.task.is_finished());
         list.extend(
             open.map(|open| SubscriptionInfo { subscription: open.subscription.clone(), kind: Kind::Streaming }),
         );
         list
     }
 
-    async fn open(
+    pub(super) async fn open(
         &self,
         subscription: TopicSubscription,
         sink: Arc<dyn DeliverySink>,
         closing: CancellationToken,
-    ) -> Result<(Arc<Worker>, mpsc::Receiver<Delivery>), String> {
+        upcoming: Option<&Arc<Entry>>,
+    ) -> Result<Opened, String> {
         let (name, topic) = (&subscription.pubsub_name, &subscription.topic);
-        let entry = self.pubsubs.entry(name).ok_or_else(|| format!("pubsub '{name}' not found"))?;
+        let entry = self.current_entry(name, upcoming).ok_or_else(|| format!("pubsub '{name}' not found"))?;
         if !entry.scopes.may_subscribe(topic) {
             return Err(format!("subscription to topic '{topic}' on pubsub '{name}' is not allowed"));
         }
@@ -248,45 +354,65 @@ impl Subscriptions {
             namespace: if entry.namespaced { self.pubsubs.namespace.clone() } else { String::new() },
             sink,
             policy: self.pubsubs.policies.component_inbound(name, ComponentKind::Pubsub),
-            closing,
+            closing: closing.clone(),
+            board: self.board.clone(),
             log: self.log.clone(),
             subscription,
         };
-        Ok((Arc::new(worker), deliveries))
+        let worker = Arc::new(Current(ArcSwap::from_pointee(worker)));
+        Ok(Opened { entry, worker, ending: Ending::new(closing), deliveries })
+    }
+}
+
+pub(super) fn spawn_stream(subscription: TopicSubscription, closed: CancellationToken, opened: Opened) -> OpenStream {
+    let Opened { entry, worker, ending, deliveries } = opened;
+    OpenStream {
+        subscription,
+        closed,
+        entry: Arc::downgrade(&entry),
+        worker: Arc::downgrade(&worker),
+        ending: ending.clone(),
+        task: tokio::spawn(Opened::run(worker, ending, deliveries, entry)),
     }
 }
 
 /// Moves the messages of one subscription until it closes.
-async fn run(worker: Arc<Worker>, deliveries: mpsc::Receiver<Delivery>) {
-    if worker.subscription.bulk_subscribe.enabled {
-        bulk::run(worker, deliveries).await;
+async fn run(worker: Arc<Current>, deliveries: mpsc::Receiver<Delivery>, ending: &Ending) {
+    if worker.get().subscription.bulk_subscribe.enabled {
+        bulk::run(&worker, deliveries, || ending.takes_rest.load(Ordering::Relaxed)).await;
     } else {
-        run_single(worker, deliveries).await;
+        run_single(&worker, deliveries, ending).await;
     }
 }
 
 /// Takes deliveries until closing, then waits for those under way; the receiver lives until they are answered.
-async fn run_single(worker: Arc<Worker>, mut deliveries: mpsc::Receiver<Delivery>) {
+async fn run_single(worker: &Arc<Current>, mut deliveries: mpsc::Receiver<Delivery>, ending: &Ending) {
     let mut tasks = JoinSet::new();
     loop {
         tokio::select! {
             biased;
-            () = worker.closing.cancelled() => break,
+            () = ending.closing.cancelled() => break,
             Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
             delivery = deliveries.recv(), if tasks.len() < IN_FLIGHT_LIMIT => {
                 let Some(delivery) = delivery else {
-                    worker.report_end();
+                    worker.get().report_end();
                     break;
                 };
-                tasks.spawn(work(worker.clone(), delivery));
+                tasks.spawn(work(worker.get(), delivery));
             }
         }
     }
-    if worker.pubsubs.entry(&worker.subscription.pubsub_name).is_some_and(|entry| entry.paused.load(Ordering::Relaxed))
-    {
-        let drained = drain(&worker, &mut deliveries, &mut tasks);
-        if tokio::time::timeout(DRAIN_LIMIT, drained).await.is_err() {
-            worker.log.warn("a paused pubsub goes on giving messages; they will be delivered again");
+    let last = worker.get();
+    let takes_rest = ending.takes_rest.load(Ordering::Relaxed);
+    let is_paused = || {
+        let entry = last.pubsubs.entry(&last.subscription.pubsub_name);
+        entry.is_some_and(|entry| entry.paused.load(Ordering::Relaxed))
+    };
+    if takes_rest || is_paused() {
+        let limit = if takes_rest { REST_LIMIT } else { DRAIN_LIMIT };
+        let drained = drain(&last, &mut deliveries, &mut tasks);
+        if tokio::time::timeout(limit, drained).await.is_err() && !takes_rest {
+            last.log.warn("a paused pubsub goes on giving messages; they will be delivered again");
         }
     }
     while tasks.join_next().await.is_some() {}

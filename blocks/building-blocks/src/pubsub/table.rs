@@ -55,6 +55,16 @@ pub struct TopicSubscription {
     pub bulk_subscribe: BulkSubscribe,
 }
 
+impl TopicSubscription {
+    /// Whether one broker subscription serves both: they differ in what is done with a message, not in which messages come.
+    pub(super) fn reads_the_same(&self, other: &Self) -> bool {
+        self.pubsub_name == other.pubsub_name
+            && self.topic == other.topic
+            && self.metadata == other.metadata
+            && self.bulk_subscribe == other.bulk_subscribe
+    }
+}
+
 impl From<&Subscription> for TopicSubscription {
     fn from(subscription: &Subscription) -> Self {
         Self {

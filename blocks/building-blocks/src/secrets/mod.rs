@@ -18,7 +18,7 @@ use pillion_telemetry::metrics::Metrics;
 #[cfg(test)]
 mod tests;
 
-/// The loaded secret stores of one sidecar; components can be added while calls are under way.
+/// The loaded secret stores of one sidecar; components can be added and removed while calls are under way.
 pub struct SecretStores {
     stores: ArcSwap<HashMap<String, Arc<dyn SecretStore>>>,
     policies: Arc<Policies>,
@@ -48,6 +48,15 @@ impl SecretStores {
         self.stores.rcu(|stores| {
             let mut stores = HashMap::clone(stores);
             stores.insert(name.to_owned(), store.clone());
+            stores
+        });
+    }
+
+    /// Removes a component; calls that began before go on with it.
+    pub fn remove(&self, name: &str) {
+        self.stores.rcu(|stores| {
+            let mut stores = HashMap::clone(stores);
+            stores.remove(name);
             stores
         });
     }

@@ -28,6 +28,8 @@ use pillion_telemetry::metrics::Metrics;
 
 use guard::guarded;
 
+use crate::retired::{Retired, Usage};
+
 pub use errors::{check_key, operation_not_supported};
 pub use keys::{SEPARATOR, original as original_key};
 pub use request::{DeleteItem, Operation, SetItem, merge_metadata, parse_concurrency, parse_consistency};
@@ -45,6 +47,7 @@ struct Entry {
     store: Arc<dyn StateStore>,
     /// With its separator.
     prefix: Box<str>,
+    usage: Usage,
 }
 
 impl StateStores {
@@ -65,12 +68,17 @@ impl StateStores {
         Self { metrics, ..self }
     }
 
-    /// Adds a component, replacing one of the same name.
+    /// Adds a component, replacing one of the same name, which is returned.
     ///
     /// # Errors
     /// `InvalidRequest` for a `keyPrefix` with `||`; `Unsupported` for encryption keys, because encryption at rest is not
     /// built and values must not be stored in clear.
-    pub fn add(&self, name: &str, store: Arc<dyn StateStore>, metadata: &Metadata) -> Result<(), ComponentError> {
+    pub fn add(
+        &self,
+        name: &str,
+        store: Arc<dyn StateStore>,
+        metadata: &Metadata,
+    ) -> Result<Option<Retired<dyn StateStore>>, ComponentError> {
         if let Some(field) =
             ["primaryEncryptionKey", "secondaryEncryptionKey"].into_iter().find(|field| metadata.get(field).is_some())
         {
@@ -82,23 +90,23 @@ impl StateStores {
             ));
         }
         let prefix = keys::prefix_of(name, metadata, &self.app_id, self.namespace.as_deref())?;
-        let entry = Arc::new(Entry { store, prefix });
-        self.stores.rcu(|stores| {
+        let entry = Arc::new(Entry { store, prefix, usage: Usage::default() });
+        let before = self.stores.rcu(|stores| {
             let mut stores = HashMap::clone(stores);
             stores.insert(name.to_owned(), entry.clone());
             stores
         });
-        Ok(())
+        Ok(before.get(name).map(|entry| entry.retired()))
     }
 
     /// Removes a component and returns it, so that it can be closed.
-    pub fn remove(&self, name: &str) -> Option<Arc<dyn StateStore>> {
-        let removed = self.stores.rcu(|stores| {
+    pub fn remove(&self, name: &str) -> Option<Retired<dyn StateStore>> {
+        let before = self.stores.rcu(|stores| {
             let mut stores = HashMap::clone(stores);
             stores.remove(name);
             stores
         });
-        removed.get(name).map(|entry| entry.store.clone())
+        before.get(name).map(|entry| entry.retired())
     }
 
     /// The component itself, for actors and workflows, which prefix keys their own way.
@@ -315,6 +323,10 @@ impl StateStores {
 }
 
 impl Entry {
+    fn retired(&self) -> Retired<dyn StateStore> {
+        Retired { component: self.store.clone(), ended: self.usage.ended() }
+    }
+
     fn key(&self, store: &str, key: &str) -> Result<String, ApiError> {
         check_key(store, key)?;
         let mut full = String::with_capacity(self.prefix.len() + key.len());

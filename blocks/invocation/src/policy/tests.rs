@@ -64,7 +64,7 @@ async fn invoker() -> Invoker {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, log, of_callee) = (listener.local_addr().unwrap(), Logger::silent(), channel.clone());
     let server = InternalServer::new(Arc::new(move || Some(of_callee.clone())), 0, log.clone());
-    tokio::spawn(server.serve(listener, CancellationToken::new()));
+    tokio::spawn(server.serve(listener, None, CancellationToken::new()));
     let options = InvokerOptions {
         app_id: "own".into(),
         namespace: "default".into(),

@@ -135,3 +135,14 @@ fn an_empty_last_frame_is_not_the_start_of_a_message() {
     reader.push(Bytes::new());
     assert!(reader.is_empty() && reader.next(0).unwrap().is_none());
 }
+
+#[test]
+fn an_event_of_the_original_is_no_leading_message() {
+    // Source: `streamResponseWriter.Flush` of the original sets an empty response in all messages but the first.
+    let payload = pillion_proto::common::v1::StreamPayload { data: "data: 1\n\n".into(), seq: 3 };
+    let response = Some(internals::InternalInvokeResponse::default());
+    let event = internals::InternalInvokeResponseStream { response, payload: Some(payload) };
+    let chunk = decode_response(event.encode_to_vec().into()).unwrap();
+    assert!(chunk.response.is_none());
+    assert_eq!(chunk.payload.unwrap().seq, 3);
+}

@@ -24,7 +24,7 @@ use super::health::AppHealth;
 use super::http::APP_UNHEALTHY;
 use super::tls::TlsClient;
 use crate::body::Body;
-use crate::message::{AppStatus, DAPR_API_TOKEN, InvokeRequest, InvokeResponse, content_type};
+use crate::message::{AppStatus, DAPR_API_TOKEN, InvokeRequest, InvokeResponse, NO_VERB, content_type};
 
 /// Calls the app over gRPC.
 pub struct GrpcChannel {
@@ -133,10 +133,7 @@ impl GrpcChannel {
             method: request.method,
             data: Some(Any { type_url: request.data_type_url, value: data }),
             content_type: content_type(&request.headers).to_owned(),
-            http_extension: Some(common::HttpExtension {
-                verb: verb_number(&request.verb),
-                querystring: request.query,
-            }),
+            http_extension: extension(&request.verb, request.query),
         };
         let limit = if self.max_body_bytes == 0 { usize::MAX } else { self.max_body_bytes };
         let length = message.encoded_len();
@@ -213,9 +210,16 @@ fn to_response(answer: tonic::Response<common::InvokeResponse>) -> InvokeRespons
     }
 }
 
+/// What of HTTP a call has; nothing when its caller spoke gRPC and named nothing.
+fn extension(verb: &Method, querystring: String) -> Option<common::HttpExtension> {
+    let verb = verb_number(verb);
+    (verb != 0 || !querystring.is_empty()).then_some(common::HttpExtension { verb, querystring })
+}
+
 /// The number of a verb in `HTTPExtension.Verb`; unknown verbs travel as POST.
 pub fn verb_number(verb: &Method) -> i32 {
     match verb.as_str() {
+        NO_VERB => 0,
         "GET" => 1,
         "HEAD" => 2,
         "PUT" => 4,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use pillion_core::log::Logger;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -29,6 +30,8 @@ pub struct AppHealth {
     healthy: Arc<AtomicBool>,
     changes: Arc<watch::Sender<bool>>,
     probed: Arc<watch::Sender<bool>>,
+    /// What the last probe that failed saw.
+    problem: Arc<Mutex<String>>,
 }
 
 impl AppHealth {
@@ -38,6 +41,7 @@ impl AppHealth {
             healthy: Arc::new(AtomicBool::new(healthy)),
             changes: Arc::new(watch::channel(healthy).0),
             probed: Arc::new(watch::channel(false).0),
+            problem: Arc::default(),
         }
     }
 
@@ -50,6 +54,11 @@ impl AppHealth {
     /// The state now.
     pub fn is_healthy(&self) -> bool {
         self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// What the last probe that failed saw; empty when none has failed.
+    pub fn problem(&self) -> String {
+        self.problem.lock().clone()
     }
 
     /// Follows the state.
@@ -90,6 +99,7 @@ impl AppHealth {
                 }
                 Some(problem) => {
                     failures = failures.saturating_add(1);
+                    self.problem.lock().clone_from(&problem);
                     log.debug(format_args!("app health probe failed ({failures} in a row): {problem}"));
                     if failures >= options.threshold && self.set(false) {
                         log.warn(format_args!("App entered un-healthy status: {problem}"));

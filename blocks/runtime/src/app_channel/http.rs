@@ -16,7 +16,8 @@ use super::health::AppHealth;
 use super::pool::{HostPool, Protocol, SendError};
 use crate::body::Body;
 use crate::message::{
-    AppStatus, DAPR_API_TOKEN, DAPR_APP_ID, InvokeRequest, InvokeResponse, check_escapes, clean_path, strip_hop_by_hop,
+    AppStatus, DAPR_API_TOKEN, DAPR_APP_ID, InvokeRequest, InvokeResponse, NO_VERB, check_escapes, clean_path,
+    strip_hop_by_hop,
 };
 use crate::pipeline;
 
@@ -105,8 +106,11 @@ impl HttpChannel {
     /// Calls a method of the app; any HTTP status is an answer.
     ///
     /// # Errors
-    /// `InvalidArgument` for `CONNECT`, `Internal` when the app is unhealthy or does not answer.
+    /// `InvalidArgument` for `CONNECT` and without a verb, `Internal` when the app is unhealthy or does not answer.
     pub async fn invoke(&self, request: InvokeRequest) -> Result<InvokeResponse, ChannelError> {
+        if request.verb.as_str() == NO_VERB {
+            return Err(ChannelError::new(GrpcCode::InvalidArgument, "missing HTTP extension field"));
+        }
         if request.verb == Method::CONNECT {
             return Err(ChannelError::new(GrpcCode::InvalidArgument, "invalid HTTP verb"));
         }

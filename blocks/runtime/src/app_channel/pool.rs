@@ -6,7 +6,9 @@
 //! [`MAX_IDLE`] connections of a kind wait.
 
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -19,7 +21,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
@@ -27,6 +29,7 @@ use tokio_rustls::client::TlsStream;
 use super::tls::TlsClient;
 use crate::body::{Body, BodyError};
 use crate::http1::client::{Answer, AnswerBody, Connection, Streaming, write_request};
+use crate::socket::Socket;
 
 /// Connections per host. *Source:* spec app_channel.md §1.
 pub const MAX_CONNECTIONS: usize = 1024;
@@ -96,17 +99,35 @@ pub struct HostPool {
     shared: tokio::sync::Mutex<Option<http2::SendRequest<Body>>>,
     slots: Arc<Semaphore>,
     tls: OnceCell<TlsClient>,
+    /// A Unix socket of the same server.
+    shortcut: Option<PathBuf>,
+    /// Cleared when nobody answers there: the server is on another machine, or another one now.
+    shortcut_leads: AtomicBool,
 }
 
 impl HostPool {
     /// Makes a pool. `max_concurrency` 0 means [`MAX_CONNECTIONS`]; `header_limit` is in bytes.
     pub fn new(host: &str, port: u16, protocol: Protocol, max_concurrency: usize, header_limit: usize) -> Arc<Self> {
-        Self::make(host, port, protocol, max_concurrency, header_limit, OnceCell::new())
+        Self::make(host, port, protocol, max_concurrency, header_limit, OnceCell::new(), None)
     }
 
     /// Makes a pool for HTTP/1.1 over TLS with settings of its own.
     pub fn with_tls(host: &str, port: u16, tls: TlsClient, header_limit: usize) -> Arc<Self> {
-        Self::make(host, port, Protocol::Https, 0, header_limit, OnceCell::new_with(Some(tls)))
+        Self::make(host, port, Protocol::Https, 0, header_limit, OnceCell::new_with(Some(tls)), None)
+    }
+
+    /// Makes a pool of HTTP/1.1 connections to another sidecar, over TLS when it is given. The Unix socket at `shortcut` is
+    /// tried before the port.
+    pub fn to_sidecar(
+        host: &str,
+        port: u16,
+        tls: Option<TlsClient>,
+        shortcut: Option<PathBuf>,
+        max_concurrency: usize,
+        header_limit: usize,
+    ) -> Arc<Self> {
+        let protocol = if tls.is_some() { Protocol::Https } else { Protocol::Http1 };
+        Self::make(host, port, protocol, max_concurrency, header_limit, OnceCell::new_with(tls), shortcut)
     }
 
     fn make(
@@ -116,6 +137,7 @@ impl HostPool {
         max_concurrency: usize,
         header_limit: usize,
         tls: OnceCell<TlsClient>,
+        shortcut: Option<PathBuf>,
     ) -> Arc<Self> {
         let slots = if max_concurrency == 0 { MAX_CONNECTIONS } else { max_concurrency };
         Arc::new(Self {
@@ -128,6 +150,8 @@ impl HostPool {
             shared: tokio::sync::Mutex::new(None),
             slots: Arc::new(Semaphore::new(slots)),
             tls,
+            shortcut,
+            shortcut_leads: AtomicBool::new(true),
         })
     }
 
@@ -274,7 +298,10 @@ impl HostPool {
     }
 
     async fn connect(&self) -> Result<Stream, SendError> {
-        let stream = self.dial().await?;
+        let stream = match self.take_shortcut().await {
+            Some(stream) => Socket::Unix(stream),
+            None => Socket::Tcp(self.dial().await?),
+        };
         match self.protocol {
             Protocol::Http1 | Protocol::H2c => Ok(Stream::Plain(stream)),
             Protocol::Https | Protocol::HttpsUnverified => {
@@ -283,6 +310,15 @@ impl HostPool {
                 Ok(Stream::Tls(Box::new(secured)))
             }
         }
+    }
+
+    async fn take_shortcut(&self) -> Option<UnixStream> {
+        let path = self.shortcut.as_ref().filter(|_| self.shortcut_leads.load(Ordering::Relaxed))?;
+        let connected = UnixStream::connect(path).await.ok();
+        if connected.is_none() {
+            self.shortcut_leads.store(false, Ordering::Relaxed);
+        }
+        connected
     }
 
     /// The TLS settings; without given ones they are made on first use, on a thread that may read files.
@@ -379,8 +415,8 @@ async fn sweep(pool: Weak<HostPool>) {
 
 /// A stream to a server, in clear text or not.
 enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Socket),
+    Tls(Box<TlsStream<Socket>>),
 }
 
 impl AsyncRead for Stream {
@@ -533,7 +569,7 @@ impl HttpBody for PooledBody {
 mod tests {
     use super::*;
     use std::convert::Infallible;
-    use std::sync::atomic::{AtomicUsize, Ordering};
+    use std::sync::atomic::AtomicUsize;
 
     use hyper::service::service_fn;
     use tokio::net::TcpListener;
@@ -564,6 +600,16 @@ mod tests {
             assert_eq!(response.into_body().collect(0).await.unwrap(), "ok");
         }
         assert_eq!(connections.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn a_shortcut_that_leads_nowhere_is_not_taken_again() {
+        let port = server(Arc::default()).await;
+        let nowhere = PathBuf::from("\0pillion/test/nobody-listens-here");
+        let pool = HostPool::to_sidecar("127.0.0.1", port, None, Some(nowhere), 0, 4096);
+        let response = pool.send(Request::get("/").header("host", "x").body(Body::empty()).unwrap()).await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert!(!pool.shortcut_leads.load(Ordering::Relaxed));
     }
 
     #[tokio::test]

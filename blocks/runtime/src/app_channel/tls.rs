@@ -6,7 +6,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -19,7 +19,11 @@ use tokio_rustls::rustls::{
 
 /// How a host is spoken to over TLS: which certificates it may show, and which one is shown to it. Cheap to clone.
 #[derive(Clone)]
-pub struct TlsClient(Arc<ClientConfig>);
+pub struct TlsClient {
+    config: Arc<ClientConfig>,
+    /// Whether the certificate has to carry the name of the host.
+    by_name: bool,
+}
 
 impl fmt::Debug for TlsClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -41,14 +45,14 @@ impl TlsClient {
         let provider = Arc::new(ring::default_provider());
         let builder =
             builder(provider.clone())?.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)));
-        Ok(Self(Arc::new(builder.with_no_client_auth())))
+        Ok(Self::named(Arc::new(builder.with_no_client_auth())))
     }
 
     /// As [`Self::unverified`], for HTTP/2 alone.
     pub(super) fn unverified_http2() -> Result<Self, String> {
-        let Self(mut config) = Self::unverified()?;
-        Arc::make_mut(&mut config).alpn_protocols = vec![b"h2".to_vec()];
-        Ok(Self(config))
+        let mut client = Self::unverified()?;
+        Arc::make_mut(&mut client.config).alpn_protocols = vec![b"h2".to_vec()];
+        Ok(client)
     }
 
     /// For an HTTPEndpoint with `spec.clientTLS`: `root_ca` takes the place of the system's roots, `identity` is the client's
@@ -73,16 +77,32 @@ impl TlsClient {
                     .map_err(|error| format!("certificate and privateKey are not usable together: {error}"))?
             }
         };
-        Ok(Self(Arc::new(config)))
+        Ok(Self::named(Arc::new(config)))
+    }
+
+    fn named(config: Arc<ClientConfig>) -> Self {
+        Self { config, by_name: true }
+    }
+
+    /// For a host that is known by other means than its name: `config` does all the checks.
+    pub fn by_identity(config: Arc<ClientConfig>) -> Self {
+        Self { config, by_name: false }
     }
 
     /// Does the handshake; `host` is the name the certificate has to carry.
     ///
     /// # Errors
     /// The host name is not valid, or the handshake failed.
-    pub(super) async fn connect(&self, host: &str, stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
-        let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
-        TlsConnector::from(self.0.clone()).connect(name, stream).await
+    pub(super) async fn connect<S>(&self, host: &str, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let name = if self.by_name {
+            ServerName::try_from(host.to_owned()).map_err(io::Error::other)?
+        } else {
+            ServerName::from(std::net::IpAddr::from([127, 0, 0, 1])) // nobody looks at it
+        };
+        TlsConnector::from(self.config.clone()).connect(name, stream).await
     }
 }
 

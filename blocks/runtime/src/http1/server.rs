@@ -43,6 +43,26 @@ pub async fn serve<S, H, F>(
     stream: S,
     head_bytes_max: usize,
     cancel: &CancellationToken,
+    handle: H,
+) -> io::Result<End<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+    H: FnMut(Request<Body>) -> F,
+    F: Future<Output = Response<Body>>,
+{
+    serve_until(stream, head_bytes_max, cancel, cancel, handle).await
+}
+
+/// As [`serve`], in two steps: when `last` is cancelled the next answer is the last one, when `idle` is a connection without a
+/// request is closed. With time between the two no client finds its connection closed under its request.
+///
+/// # Errors
+/// As [`serve`].
+pub async fn serve_until<S, H, F>(
+    stream: S,
+    head_bytes_max: usize,
+    last: &CancellationToken,
+    idle: &CancellationToken,
     mut handle: H,
 ) -> io::Result<End<S>>
 where
@@ -51,7 +71,7 @@ where
     F: Future<Output = Response<Body>>,
 {
     let mut connection = Connection::new(stream);
-    let mut cancelled = std::pin::pin!(cancel.cancelled());
+    let mut cancelled = std::pin::pin!(idle.cancelled());
     loop {
         let (request, close) = match connection.next(head_bytes_max, cancelled.as_mut()).await? {
             Next::Request(request, close) => (request, close),
@@ -65,7 +85,7 @@ where
             connection.while_open(|cx| call.as_mut().poll(cx)).await
         };
         let Some(response) = response else { return Ok(End::Closed) };
-        let close = close || cancel.is_cancelled();
+        let close = close || last.is_cancelled();
         if !connection.answer(response, is_head, close).await? {
             let _ = connection.stream.shutdown().await; // the client may be gone already
             return Ok(End::Closed);

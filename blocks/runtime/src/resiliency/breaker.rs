@@ -6,7 +6,7 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use cel::{Context, Env, Program, Value};
 use parking_lot::Mutex;
@@ -75,6 +75,8 @@ pub(super) enum Refused {
 /// A circuit breaker policy, compiled; breakers are made of it.
 pub(super) struct BreakerTemplate {
     pub(super) name: String,
+    /// What it was compiled from.
+    spec: CircuitBreakerSpec,
     max_requests: u32,
     interval: Duration,
     timeout: Duration,
@@ -110,6 +112,7 @@ impl BreakerTemplate {
         };
         Ok(Self {
             name: name.to_owned(),
+            spec: spec.clone(),
             max_requests: spec.max_requests.max(1),
             interval: parse("interval", &spec.interval)?,
             timeout: if timeout.is_zero() { DEFAULT_TIMEOUT } else { timeout },
@@ -139,6 +142,8 @@ struct Inner {
     generation: u64,
     counts: BreakerCounts,
     expiry: Option<Instant>,
+    /// When it left the closed state.
+    tripped: Option<SystemTime>,
 }
 
 /// One circuit breaker.
@@ -152,7 +157,13 @@ pub struct Breaker {
 impl Breaker {
     pub(super) fn new(name: String, template: Arc<BreakerTemplate>, log: Logger) -> Arc<Self> {
         let expiry = (!template.interval.is_zero()).then(|| Instant::now() + template.interval);
-        let inner = Inner { state: BreakerState::Closed, generation: 0, counts: BreakerCounts::default(), expiry };
+        let inner = Inner {
+            state: BreakerState::Closed,
+            generation: 0,
+            counts: BreakerCounts::default(),
+            expiry,
+            tripped: None,
+        };
         Arc::new(Self { name, template, log, inner: Mutex::new(inner) })
     }
 
@@ -161,11 +172,21 @@ impl Breaker {
         &self.name
     }
 
+    /// Whether it was made of a policy of this name and these values.
+    pub(super) fn is_of(&self, template: &BreakerTemplate) -> bool {
+        self.template.name == template.name && self.template.spec == template.spec
+    }
+
     /// State and counts at this moment.
     pub fn snapshot(&self) -> (BreakerState, BreakerCounts) {
         let mut inner = self.inner.lock();
         self.advance(&mut inner, Instant::now());
         (inner.state, inner.counts)
+    }
+
+    /// When it left the closed state; `None` while it is closed.
+    pub fn tripped(&self) -> Option<SystemTime> {
+        self.inner.lock().tripped
     }
 
     /// Asks to make a call; the permit must be told how it went.
@@ -226,6 +247,10 @@ impl Breaker {
     fn change(&self, inner: &mut Inner, state: BreakerState, now: Instant) {
         let before = inner.state;
         inner.state = state;
+        inner.tripped = match state {
+            BreakerState::Closed => None,
+            BreakerState::Open | BreakerState::HalfOpen => inner.tripped.or_else(|| Some(SystemTime::now())),
+        };
         self.new_generation(inner, now);
         self.log.info(format_args!("Circuit breaker {:?} changed state from {before} to {state}", self.name));
     }

@@ -1,10 +1,12 @@
 use std::cell::Cell;
 use std::fmt;
 
+use parking_lot::Mutex;
 use pillion_core::log::LogOptions;
-use pillion_resources::types::{CircuitBreakerSpec, ComponentPolicyNames, RetrySpec};
+use pillion_resources::types::{CircuitBreakerSpec, ComponentPolicyNames, PolicyNames, RetrySpec};
 use tokio::time::Instant;
 
+use super::table::{Level, Table};
 use super::*;
 
 #[derive(Debug, PartialEq)]
@@ -266,7 +268,7 @@ fn defaults_apply_by_level_and_only_without_a_target() {
         ),
     ];
     for (level, retry, timeout) in cases {
-        let found = policies.table.defaults(level);
+        let found = policies.set.load().table.defaults(level);
         assert_eq!((found.retry.as_str(), found.timeout.as_str()), (retry, timeout), "{level:?}");
     }
     let target = policies.component_outbound("statestore", ComponentKind::Statestore).unwrap();
@@ -325,4 +327,41 @@ fn actors_need_a_scope_for_their_breaker() {
     let policies = policies(resource);
     assert_eq!(policies.actor("t", "1").unwrap().breaker().unwrap().name(), "t-1");
     assert_eq!(policies.actor_timeout("t"), Some(Duration::from_millis(100)));
+}
+
+#[tokio::test]
+async fn replaced_policies_keep_the_breakers_of_what_did_not_change() {
+    let mut resource = resource();
+    let policy = ComponentPolicyNames { outbound: names("", "", "simpleCB"), ..ComponentPolicyNames::default() };
+    resource.components.insert("kept".into(), policy);
+    resource.apps.insert("app".into(), names("", "", "simpleCB"));
+    let policies = policies(resource.clone());
+    let state = |target: &str| {
+        let found = policies.breakers().into_iter().find(|breaker| breaker.target == target);
+        found.map(|breaker| breaker.state)
+    };
+    let fail = || async {
+        for policy in [policies.component_outbound("kept", ComponentKind::Statestore), policies.app("app", "m")] {
+            let _ = policy.unwrap().run(async |_| Err::<(), _>(RETRIABLE)).await;
+        }
+    };
+    fail().await;
+    fail().await;
+    assert_eq!((state("kept"), state("app_app")), (Some(BreakerState::Open), Some(BreakerState::Open)));
+
+    // Something else changes, twice: a breaker nobody asked for in between is not forgotten.
+    resource.timeouts.insert("short".into(), "200".into());
+    policies.replace(std::slice::from_ref(&resource));
+    policies.replace(std::slice::from_ref(&resource));
+    policies.app("app", "m").unwrap();
+    policies.component_outbound("kept", ComponentKind::Statestore).unwrap();
+    assert_eq!((state("kept"), state("app_app")), (Some(BreakerState::Open), Some(BreakerState::Open)));
+
+    // Its own policy changes.
+    resource.circuit_breakers.insert("simpleCB".into(), CircuitBreakerSpec::default());
+    policies.replace(std::slice::from_ref(&resource));
+    policies.component_outbound("kept", ComponentKind::Statestore).unwrap();
+    assert_eq!(state("kept"), Some(BreakerState::Closed));
+    policies.replace(&[]);
+    assert!(policies.app("app", "m").is_none() && policies.breakers().is_empty());
 }

@@ -60,7 +60,7 @@ impl Directory {
         let entry = Entry {
             app_id: registration.app_id.clone(),
             namespace: registration.namespace.clone(),
-            host: registration.host.clone(),
+            host: registration.local_host.clone(),
             port: registration.internal_port,
             http_port: registration.http_port,
             process: self.own.clone(),

@@ -2,6 +2,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::*;
+use crate::name_mdns::MdnsResolver;
+use crate::name_mdns::link::Interfaces;
 use crate::tests::context;
 
 async fn resolver(root: &Path) -> Arc<dyn NameResolver> {
@@ -14,8 +16,10 @@ fn registration(app_id: &str, port: u16) -> Registration {
         app_id: app_id.into(),
         namespace: "default".into(),
         host: "127.0.0.1".into(),
+        local_host: "127.0.0.1".into(),
         internal_port: port,
         http_port: 3500,
+        app_port: None,
     }
 }
 
@@ -127,4 +131,55 @@ async fn a_directory_that_cannot_be_written_is_a_clear_error() {
     let file = tempfile::NamedTempFile::new().unwrap();
     let error = resolver(file.path()).await.register(registration("shop", 1)).await.unwrap_err();
     assert!(error.to_string().starts_with("cannot announce app shop in "), "{error}");
+}
+
+/// A resolver that shares no directory with others; multicast stays on the loopback interface, on a port of this test.
+fn machine(root: &Path, options: Options) -> LocalResolver {
+    LocalResolver {
+        directory: Arc::new(Directory::new(root.to_owned())),
+        cache: Arc::default(),
+        own: Mutex::default(),
+        network: Some(Network::new(options, &context("nameresolution.local", &[]))),
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_on_the_machine_is_found_on_the_network() {
+    let port = 34_000 + (std::process::id() % 4000) as u16;
+    let options = Options { port, interfaces: Interfaces::Loopback };
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (one, two) = (machine(here.path(), options), machine(there.path(), options));
+    let context = context("nameresolution.mdns", &[]);
+    let original = MdnsResolver::start(options, context.log, context.cancel);
+    let away = |app_id: &str, port: u16| Registration { host: "10.0.0.7".into(), ..registration(app_id, port) };
+
+    original.register(away("far", 4200)).await.unwrap();
+    assert_eq!(one.resolve(&question("far")).await.unwrap(), ["10.0.0.7:4200"], "as the original announces it");
+    one.register(away("shop", 4100)).await.unwrap();
+    assert_eq!(one.resolve(&question("shop")).await.unwrap(), ["127.0.0.1:4100"], "on the machine itself");
+    for resolver in [original.as_ref() as &dyn NameResolver, &two] {
+        assert_eq!(resolver.resolve(&question("shop")).await.unwrap(), ["10.0.0.7:4100"], "from another machine");
+    }
+    one.register(registration("hidden", 4101)).await.unwrap();
+    let error = two.resolve(&question("hidden")).await.unwrap_err().to_string();
+    let wanted = "no sidecar answered by mDNS within 1s; check that the app runs and its app ID)";
+    assert!(error.starts_with("couldn't find service: hidden (") && error.ends_with(wanted), "{error}");
+
+    two.register(registration("shop", 4300)).await.unwrap();
+    let prefers_its_own = || async { two.resolve(&question("shop")).await.unwrap() == ["127.0.0.1:4300"] };
+    assert!(pillion_conformance::eventually(FRESH_FOR * 3, prefers_its_own).await, "the machine's own comes first");
+    one.close().await.unwrap();
+    let is_gone = || async { original.known("shop").is_empty() };
+    assert!(pillion_conformance::eventually(FRESH_FOR * 5, is_gone).await, "a goodbye is said");
+}
+
+#[tokio::test]
+async fn the_network_can_be_left_out() {
+    let root = tempfile::tempdir().unwrap();
+    let path = root.path().to_str().unwrap();
+    let alone = create(context("nameresolution.local", &[("path", path), ("mdns", "false")])).await.unwrap();
+    let start = Instant::now();
+    let error = alone.resolve(&question("nobody")).await.unwrap_err().to_string();
+    assert!(error.ends_with(&format!("is announced in {path}; check that the app runs and its app ID)")), "{error}");
+    assert!(start.elapsed() < Duration::from_millis(500), "nobody is waited for");
 }

@@ -6,6 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -18,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Options;
 use super::cache::Cache;
-use super::link::{Link, places};
+use super::link::{Interfaces, Link, places};
 use super::message::Message;
 use super::service::{Service, question, service_name, sightings};
 
@@ -32,6 +33,9 @@ const ANNOUNCE_AGAIN: Duration = Duration::from_secs(1);
 const PACKETS: usize = 256;
 /// Largest mDNS message (RFC 6762 §17).
 const PACKET_MAX: usize = 9000;
+
+/// Also what is said when an app is not found for this reason.
+pub(super) const NO_INTERFACE: &str = "no network interface can be used for mDNS";
 
 /// What the resolver asks of the task.
 pub(super) enum Command {
@@ -47,8 +51,10 @@ pub(super) enum Command {
 #[derive(Default)]
 pub(super) struct Heard {
     pub(super) cache: Mutex<Cache>,
-    /// Told when an app of interest got an address.
+    /// Told when an app of interest got an address, and when it turns out that nobody can be heard.
     pub(super) news: Notify,
+    /// Whether there is no interface to hear anybody on.
+    pub(super) is_deaf: AtomicBool,
 }
 
 /// A task that ends with its owner.
@@ -131,7 +137,7 @@ impl Engine {
         }
         self.open_links();
         if self.links.is_empty() {
-            let message = format!("no network interface can be used for mDNS on UDP port {}", self.options.port);
+            let message = format!("{NO_INTERFACE} on UDP port {}", self.options.port);
             return Err(ComponentError::new(ErrorKind::Unavailable, message));
         }
         self.send(&service.announcement()).await;
@@ -146,7 +152,7 @@ impl Engine {
             return;
         }
         self.scanned_at = Some(Instant::now());
-        let places = match places(self.options.loopback_only) {
+        let places = match places(self.options.interfaces) {
             Ok(places) => places,
             Err(error) => return self.log.warn(format_args!("cannot list the network interfaces for mDNS: {error}")),
         };
@@ -168,13 +174,17 @@ impl Engine {
                 Err(error) => self.log.debug(format_args!("mDNS cannot use {place:?}: {error}")),
             }
         }
+        let is_deaf = self.links.is_empty();
+        if self.heard.is_deaf.swap(is_deaf, Ordering::Relaxed) != is_deaf && is_deaf {
+            if self.options.interfaces == Interfaces::Any {
+                self.log.warn(format_args!("{NO_INTERFACE} on UDP port {}", self.options.port));
+            }
+            self.heard.news.notify_waiters();
+        }
     }
 
     async fn query(&mut self, app_id: &str) {
         self.open_links();
-        if self.links.is_empty() {
-            self.log.warn(format_args!("no network interface can be used for mDNS on UDP port {}", self.options.port));
-        }
         if let Ok(name) = service_name(app_id) {
             self.send(&question(name)).await;
         }

@@ -88,12 +88,22 @@ impl Link {
     }
 }
 
-/// The places of all interfaces that are up and can multicast; the loopback interface when there is none, or when it alone
-/// is wanted.
+/// The interfaces to use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Interfaces {
+    /// Those of networks; the loopback interface when there is none.
+    Any,
+    /// Those of networks.
+    Network,
+    /// For tests.
+    Loopback,
+}
+
+/// The places of the interfaces that are up and can multicast.
 ///
 /// # Errors
 /// As the system.
-pub(super) fn places(loopback_only: bool) -> io::Result<Vec<Place>> {
+pub(super) fn places(wanted: Interfaces) -> io::Result<Vec<Place>> {
     let (mut found, mut loopback): (Vec<Place>, Vec<Place>) = (Vec::new(), Vec::new());
     for entry in getifaddrs()? {
         let Some(address) = entry.address.filter(|_| entry.flags.contains(InterfaceFlags::IFF_UP)) else { continue };
@@ -112,12 +122,13 @@ pub(super) fn places(loopback_only: bool) -> io::Result<Vec<Place>> {
             loopback.push(place.clone());
         }
         // One address per interface and family is enough: it only names the interface.
-        if can_multicast && !loopback_only && !found.iter().any(|other| other.is_same_interface(&place)) {
+        if can_multicast && wanted != Interfaces::Loopback && !found.iter().any(|other| other.is_same_interface(&place))
+        {
             found.push(place);
         }
     }
     loopback.truncate(1);
-    Ok(if found.is_empty() { loopback } else { found })
+    Ok(if found.is_empty() && wanted != Interfaces::Network { loopback } else { found })
 }
 
 impl Place {

@@ -14,7 +14,7 @@ impl Net {
     }
 
     fn resolver(&self) -> Arc<MdnsResolver> {
-        let options = Options { port: self.0, loopback_only: true };
+        let options = Options { port: self.0, interfaces: Interfaces::Loopback };
         MdnsResolver::start(options, Logger::silent(), CancellationToken::new())
     }
 }
@@ -24,8 +24,10 @@ fn registration(app_id: &str, port: u16) -> Registration {
         app_id: app_id.into(),
         namespace: "default".into(),
         host: "127.0.0.1".into(),
+        local_host: "127.0.0.1".into(),
         internal_port: port,
         http_port: 3500,
+        app_port: None,
     }
 }
 
@@ -51,7 +53,7 @@ async fn a_known_app_is_answered_at_once_and_an_unknown_one_in_a_second() {
     let (first, second) = tokio::join!(two.resolve(&nobody), two.resolve(&nobody));
     assert!(start.elapsed() < Duration::from_millis(1500), "{:?}", start.elapsed());
     for error in [first.unwrap_err(), second.unwrap_err()] {
-        let wanted = "couldn't find service: nobody (no sidecar answered by mDNS within 1s)";
+        let wanted = "couldn't find service: nobody (no sidecar answered by mDNS within 1s; check that it runs, its app ID, and that multicast works between the machines)";
         assert_eq!((error.kind, error.to_string().as_str()), (ErrorKind::NotFound, wanted));
     }
 }

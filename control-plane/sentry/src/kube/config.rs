@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use pillion_http_client::{Client, Tls, TlsOptions};
 use pillion_security::{Certificate, PrivateKey};
 use serde_json::Value as Json;
 
-use super::{KubeClient, Token};
-use crate::http_client::Tls;
+use super::{KubeClient, LIMITS, Token};
 use crate::options::Options;
 use crate::yaml;
 
@@ -37,7 +37,7 @@ fn in_cluster(options: &Options) -> Result<KubeClient, String> {
     let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
     Ok(KubeClient {
         server: format!("https://{host}:{port}"),
-        tls: Some(Tls::new(Some(&roots), None, None)?),
+        client: client(TlsOptions { roots: Some(roots), ..TlsOptions::default() })?,
         token: Token::File(Path::new(ACCOUNT).join("token")),
     })
 }
@@ -79,9 +79,17 @@ fn from_file(file: &Path) -> Result<KubeClient, String> {
         (None, Some(path)) => Token::File(user.path(path)),
         (None, None) => Token::None,
     };
-    let name = source.text("tls-server-name").map(str::to_owned);
-    let tls = if server.starts_with("https:") { Some(Tls::new(roots.as_deref(), identity, name)?) } else { None };
-    Ok(KubeClient { server, tls, token })
+    let server_name = source.text("tls-server-name").map(str::to_owned);
+    let client = if server.starts_with("https:") {
+        client(TlsOptions { roots, identity, server_name, is_unverified: false })?
+    } else {
+        Client::new(LIMITS)
+    };
+    Ok(KubeClient { server, client, token })
+}
+
+fn client(options: TlsOptions) -> Result<Client, String> {
+    Ok(Client::with_tls(LIMITS, Tls::new(options).map_err(|error| error.to_string())?))
 }
 
 fn named<'a>(config: &'a Json, list: &str, name: &str) -> Result<&'a Json, String> {

@@ -14,7 +14,7 @@ fn refused(arguments: &[&str]) -> String {
 #[test]
 fn the_defaults_are_those_of_the_table() {
     let options = parse(&[]).unwrap();
-    assert_eq!((options.port, options.healthz_port, options.metrics_port), (50001, 8080, Some(9090)));
+    assert_eq!((options.port, options.healthz_port, options.metrics_port), (50001, Some(8080), Some(9090)));
     assert_eq!(options.files.root, PathBuf::from("/var/run/secrets/dapr.io/credentials/ca.crt"));
     assert_eq!(options.files.key_set, PathBuf::from("/var/run/secrets/dapr.io/credentials/jwks.json"));
     assert_eq!((options.mode, options.namespace.as_str()), (Mode::Standalone, "default"));

@@ -10,9 +10,9 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD;
 use bytes::Bytes;
-use http::Request;
 use parking_lot::Mutex;
 use pillion_core::log::Logger;
+use pillion_http_client::{Client, Limits, Tls, TlsOptions, request_to};
 use pillion_proto::sentry::v1::SignCertificateRequest;
 use pillion_security::jwk::JwkSet;
 use pillion_security::jwt::{Expected, key_is_unknown, verify};
@@ -21,8 +21,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Validator, check};
 use crate::configuration::JwksOptions;
-use crate::http_client::{Tls, send};
 
+/// Far more than a key set has.
+const KEY_SET_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// *Source:* spec internals.md §5.3.
 const CLOCK_SKEW: Duration = Duration::from_secs(5 * 60);
 
@@ -43,7 +44,7 @@ struct Keys {
 enum Source {
     Fixed,
     File(PathBuf),
-    Url { url: String, tls: Option<Tls>, timeout: Duration },
+    Url { url: String, client: Client },
 }
 
 impl Jwks {
@@ -135,16 +136,14 @@ impl Source {
                 let read = tokio::fs::read(file).await;
                 Bytes::from(read.map_err(|error| format!("failed to read JWKS file {}: {error}", file.display()))?)
             }
-            Self::Url { url, tls, timeout } => {
-                let request =
-                    Request::get(url).body(Bytes::new()).map_err(|error| format!("JWKS URL {url}: {error}"))?;
-                let (status, body) = send(request, tls.as_ref(), *timeout)
-                    .await
-                    .map_err(|error| format!("failed to fetch JWKS from {url}: {error}"))?;
-                if !status.is_success() {
-                    return Err(format!("failed to fetch JWKS from {url}: status {status}"));
+            Self::Url { url, client } => {
+                let failed = |problem: &dyn std::fmt::Display| format!("failed to fetch JWKS from {url}: {problem}");
+                let request = request_to(url).map_err(|error| failed(&error))?;
+                let response = client.get(request).await.map_err(|error| failed(&error))?;
+                if !response.status().is_success() {
+                    return Err(failed(&format_args!("status {}", response.status())));
                 }
-                body
+                response.into_body()
             }
         };
         JwkSet::parse(&text).map_err(|error| error.to_string())
@@ -155,19 +154,23 @@ impl Source {
 async fn source(options: &JwksOptions, log: &Logger) -> Result<(Source, Option<JwkSet>), String> {
     let text = &options.source;
     if text.starts_with("https://") || text.starts_with("http://") {
-        let tls = if text.starts_with("https://") {
-            let roots = match &options.ca_certificate {
-                Some(given) => Some(certificates(given).await?),
-                None => None,
-            };
-            Some(Tls::new(roots.as_deref(), None, None)?)
+        let limits = Limits { time: options.request_timeout, body_bytes: KEY_SET_BYTES_MAX };
+        let client = if text.starts_with("https://") {
+            match &options.ca_certificate {
+                Some(given) => {
+                    let roots = Some(certificates(given).await?);
+                    let tls = Tls::new(TlsOptions { roots, ..TlsOptions::default() });
+                    Client::with_tls(limits, tls.map_err(|error| error.to_string())?)
+                }
+                None => Client::new(limits),
+            }
         } else {
             log.warn(
                 "Loading JWK from an HTTP endpoint without TLS: this is not recommended on production environments.",
             );
-            None
+            Client::new(limits)
         };
-        return Ok((Source::Url { url: text.clone(), tls, timeout: options.request_timeout }, None));
+        return Ok((Source::Url { url: text.clone(), client }, None));
     }
     if tokio::fs::metadata(text).await.is_ok_and(|found| found.is_file()) {
         return Ok((Source::File(PathBuf::from(text)), None));

@@ -24,7 +24,7 @@ use crate::fixture::unique;
 
 /// A service that has nothing to do with the sidecar's own: here that of a component.
 #[derive(Default)]
-struct App {
+pub(crate) struct App {
     pings: AtomicU32,
 }
 
@@ -61,7 +61,7 @@ impl InputBinding for App {
     }
 }
 
-async fn app() -> (u16, Arc<App>) {
+pub(crate) async fn app() -> (u16, Arc<App>) {
     let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let app = Arc::new(App::default());
@@ -70,11 +70,11 @@ async fn app() -> (u16, Arc<App>) {
     (port, app)
 }
 
-async fn client(sidecar: &Sidecar) -> InputBindingClient<Channel> {
+pub(crate) async fn client(sidecar: &Sidecar) -> InputBindingClient<Channel> {
     InputBindingClient::connect(format!("http://127.0.0.1:{}", sidecar.grpc)).await.unwrap()
 }
 
-fn to<T>(app_id: &str, message: T) -> Request<T> {
+pub(crate) fn to<T>(app_id: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("dapr-app-id", app_id.parse().unwrap());
     request

@@ -4,16 +4,24 @@
 //! sidecar with the same wire; where ours promises more, the test says so and asks for the binary first.
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests panic with the place that failed")]
 
+mod access_control;
 mod app_health;
+mod doctor;
 mod errors;
 mod fixture;
 mod grpc;
 mod grpc_app;
 mod grpc_proxy;
 mod healthz;
+mod hot_reload;
+mod hot_reload_load;
+mod invocation;
+mod lifecycle;
 mod metadata;
 mod metrics;
 mod middleware;
+mod mtls;
+mod name_resolution;
 mod pluggable;
 mod ports;
 mod pubsub;
@@ -25,4 +33,5 @@ mod serviceinvocation;
 mod shutdown;
 mod startup;
 mod state;
+mod telemetry;
 mod tracing;

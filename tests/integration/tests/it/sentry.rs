@@ -1,7 +1,7 @@
 //! Sentry as a process: certificates, tokens, key server, health, metrics, exchange of roots. Ours only: the original's binary is
 //! another one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::process::{Child, Stdio};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use pillion_proto::sentry::v1::{SignCertificateRequest, SignCertificateResponse}
 use pillion_security::issue::{Signer, Validity, issuer, root};
 use pillion_security::jwk::JwkSet;
 use pillion_security::jwt::{Expected, claims_unverified, verify};
-use pillion_security::tls::{Peer, SharedAnchors, client};
+use pillion_security::tls::{Peer, SharedAnchors, SharedIdentity, client};
 use pillion_security::{Certificate, PrivateKey, SpiffeId, TrustAnchors, request as csr};
 use pillion_testkit::{Binary, Reply, eventually, request, reserve};
 use tempfile::TempDir;
@@ -24,10 +24,10 @@ use tonic::transport::Endpoint;
 
 const SENTRY: &str = "spiffe://localhost/ns/default/dapr-sentry";
 
-struct Sentry {
+pub(crate) struct Sentry {
     child: Child,
     directory: TempDir,
-    port: u16,
+    pub(crate) port: u16,
     health: u16,
     metrics: u16,
     oidc: u16,
@@ -52,7 +52,7 @@ impl Sentry {
         Self { child: command.spawn().unwrap(), directory, port, health, metrics, oidc }
     }
 
-    async fn start(directory: TempDir, flags: &[&str]) -> Self {
+    pub(crate) async fn start(directory: TempDir, flags: &[&str]) -> Self {
         let sentry = Self::spawn(directory, flags);
         eventually("sentry is healthy", Duration::from_secs(30), || async {
             let reply = request(sentry.health, http::Method::GET, "/healthz", &[], "").await.ok()?;
@@ -60,6 +60,11 @@ impl Sentry {
         })
         .await;
         sentry
+    }
+
+    /// The file with its roots.
+    pub(crate) fn roots(&self) -> PathBuf {
+        self.directory.path().join("ca.crt")
     }
 
     fn anchors(&self) -> TrustAnchors {
@@ -80,6 +85,14 @@ impl Sentry {
         CaClient::new(channel).sign_certificate(request).await.map(tonic::Response::into_inner)
     }
 
+    /// The identity of an application, and the roots to prove others with.
+    pub(crate) async fn identity(&self, app_id: &str) -> (SharedIdentity, SharedAnchors) {
+        let key = PrivateKey::generate().unwrap();
+        let request = SignCertificateRequest { id: app_id.to_owned(), ..asking(&key) };
+        let answer = self.sign(self.anchors(), request).await.unwrap();
+        (SharedIdentity::new(&chain(&answer), &key).unwrap(), SharedAnchors::new(self.anchors()))
+    }
+
     async fn oidc(&self, path: &str) -> Reply {
         request(self.oidc, http::Method::GET, path, &[], "").await.unwrap()
     }
@@ -89,6 +102,13 @@ impl Sentry {
         let pid = rustix::process::Pid::from_child(&self.child);
         rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
         self.exit_code().await
+    }
+
+    /// Ends it and keeps its authority, for another one at the same place.
+    pub(crate) async fn stop_for_restart(mut self) -> TempDir {
+        let directory = std::mem::replace(&mut self.directory, tempfile::tempdir().unwrap());
+        assert_eq!(self.stop().await, Some(0));
+        directory
     }
 
     async fn exit_code(&mut self) -> Option<i32> {
@@ -154,7 +174,7 @@ fn chain(answer: &SignCertificateResponse) -> Vec<Certificate> {
 }
 
 /// A root and an issuer of its own: root certificate, issuer certificate and key, as PEM.
-fn foreign_authority() -> (String, String, String) {
+pub(crate) fn foreign_authority() -> (String, String, String) {
     let validity =
         Validity { now: SystemTime::now(), ttl: Duration::from_secs(3600), clock_skew: Duration::from_secs(60) };
     // ECDSA is accepted beside Ed25519.
@@ -165,7 +185,7 @@ fn foreign_authority() -> (String, String, String) {
     (root.to_pem(), issuer.to_pem(), key.to_pem())
 }
 
-fn write_authority(directory: &Path, roots: &str, issuer: &str, key: &str) {
+pub(crate) fn write_authority(directory: &Path, roots: &str, issuer: &str, key: &str) {
     for (name, text) in [("ca.crt", roots), ("issuer.crt", issuer), ("issuer.key", key)] {
         std::fs::write(directory.join(name), text).unwrap();
     }

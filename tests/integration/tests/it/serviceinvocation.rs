@@ -211,3 +211,36 @@ spec:
     let metadata = sidecar.get("/v1.0/metadata").await.unwrap().json();
     assert_eq!(metadata["httpEndpoints"], json!([{"name": "partner"}]));
 }
+
+/// Connections that other sidecars made to the Unix socket of a process.
+fn shortcuts_to(process: u32) -> usize {
+    let inodes: Vec<String> = std::fs::read_dir(format!("/proc/{process}/fd"))
+        .unwrap()
+        .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok()?.to_str().map(str::to_owned))
+        .filter_map(|target| Some(target.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned()))
+        .collect();
+    let sockets = std::fs::read_to_string("/proc/net/unix").unwrap();
+    let connected = sockets.lines().filter_map(|line| {
+        // Num RefCount Protocol Flags Type St Inode Path; state 3 is connected.
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let named = fields.get(7)?.starts_with("@pillion/internal/") && fields[5] == "03";
+        named.then(|| fields[6].to_owned())
+    });
+    connected.filter(|inode| inodes.contains(inode)).count()
+}
+
+#[tokio::test]
+async fn sidecars_of_one_machine_take_the_shorter_way() {
+    if !Binary::find().unwrap().is_ours() {
+        return;
+    }
+    let pair = Pair::start().await;
+    for body in ["first, over gRPC", "second", "third"] {
+        let answer = pair.caller.post(&pair.path("echo"), body).await.unwrap();
+        assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, body));
+    }
+    assert_eq!(shortcuts_to(pair.callee.pid()), 1, "one connection for calls one after another");
+    let requests = pair.app.requests("/echo");
+    let seen: Vec<_> = requests.iter().map(|request| request.header("x-forwarded-for")).collect();
+    assert!(seen.iter().all(|address| *address == seen[0]), "the app sees no difference: {seen:?}");
+}

@@ -1,6 +1,8 @@
 //! The messages of the OpenTelemetry trace protocol, as far as the sidecar fills them.
 //!
-//! *Source:* `opentelemetry/proto/{common,resource,trace,collector/trace}/v1`; numbers and types are the wire contract.
+//! *Source:* `opentelemetry/proto/{trace,collector/trace}/v1`; numbers and types are the wire contract.
+
+use crate::export::{KeyValue, ResourceMessage, Scope};
 
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ExportTraceServiceRequest {
@@ -19,23 +21,11 @@ pub(crate) struct ResourceSpans {
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct ResourceMessage {
-    #[prost(message, repeated, tag = "1")]
-    pub(crate) attributes: Vec<KeyValue>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct ScopeSpans {
     #[prost(message, optional, tag = "1")]
     pub(crate) scope: Option<Scope>,
     #[prost(message, repeated, tag = "2")]
     pub(crate) spans: Vec<SpanMessage>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct Scope {
-    #[prost(string, tag = "1")]
-    pub(crate) name: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -82,49 +72,4 @@ pub(crate) struct StatusMessage {
     pub(crate) message: String,
     #[prost(int32, tag = "3")]
     pub(crate) code: i32,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct KeyValue {
-    #[prost(string, tag = "1")]
-    pub(crate) key: String,
-    #[prost(message, optional, tag = "2")]
-    pub(crate) value: Option<AnyValue>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct AnyValue {
-    #[prost(oneof = "Value", tags = "1, 3, 5")]
-    pub(crate) value: Option<Value>,
-}
-
-#[derive(Clone, PartialEq, prost::Oneof)]
-pub(crate) enum Value {
-    #[prost(string, tag = "1")]
-    Text(String),
-    #[prost(int64, tag = "3")]
-    Integer(i64),
-    #[prost(message, tag = "5")]
-    Array(ArrayValue),
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct ArrayValue {
-    #[prost(message, repeated, tag = "1")]
-    pub(crate) values: Vec<AnyValue>,
-}
-
-/// Part of the answer: spans the collector did not want, and why.
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct ExportTraceServiceResponse {
-    #[prost(message, optional, tag = "1")]
-    pub(crate) partial_success: Option<PartialSuccess>,
-}
-
-#[derive(Clone, PartialEq, prost::Message)]
-pub(crate) struct PartialSuccess {
-    #[prost(int64, tag = "1")]
-    pub(crate) rejected_spans: i64,
-    #[prost(string, tag = "2")]
-    pub(crate) error_message: String,
 }

@@ -1,6 +1,5 @@
 //! Spans as lines in the log. *Source:* spec metrics.md §5.1 "stdout format".
 
-use std::sync::Arc;
 use std::time::SystemTime;
 
 use pillion_core::log::Logger;
@@ -10,7 +9,7 @@ use time::format_description::well_known::Rfc3339;
 use super::hex;
 use crate::trace::span::SpanRecord;
 
-pub(in crate::trace) struct StdoutExporter {
+pub(super) struct StdoutExporter {
     log: Logger,
 }
 
@@ -19,7 +18,7 @@ impl StdoutExporter {
         Self { log: log.scope("dapr.runtime.trace") }
     }
 
-    pub(super) fn export(&self, batch: &[Arc<SpanRecord>]) {
+    pub(super) fn export(&self, batch: &[Box<SpanRecord>]) {
         for span in batch {
             self.log.info(line(span));
         }

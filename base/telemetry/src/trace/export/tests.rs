@@ -19,10 +19,11 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::otlp_messages::ExportTraceServiceRequest;
-use super::{ExporterSettings, OtlpProtocol, OtlpSettings, Resource, stdout, zipkin};
+use super::{ExporterSettings, stdout, zipkin};
+use crate::export::{BatchSettings, OtlpProtocol, OtlpSettings, Queue, Resource, Trust};
 use crate::trace::{
-    AttributeValue, BatchSettings, DAPR_SCOPE, SpanEvent, SpanKind, SpanRecord, SpanStatus, TraceContext, Tracer,
-    TracerSettings, Trust, WORKFLOW_SCOPE,
+    AttributeValue, Attributes, DAPR_SCOPE, SpanEvent, SpanKind, SpanRecord, SpanStatus, TraceContext, Tracer,
+    TracerSettings, WORKFLOW_SCOPE,
 };
 
 #[derive(Clone, Default)]
@@ -54,6 +55,10 @@ impl Lines {
 
 fn record() -> SpanRecord {
     let start = SystemTime::UNIX_EPOCH + Duration::from_millis(1500);
+    let mut attributes = Attributes::default();
+    attributes.set("net.peer.name", &AttributeValue::Text("b".to_owned()));
+    attributes.set("n", &AttributeValue::Integer(3));
+    attributes.set("l", &AttributeValue::Texts(vec!["x".to_owned()]));
     SpanRecord {
         context: TraceContext { trace_id: [0xab; 16], span_id: [0xcd; 8], flags: 1 },
         parent: Some([0xef; 8]),
@@ -63,23 +68,20 @@ fn record() -> SpanRecord {
         scope: DAPR_SCOPE,
         start,
         end: start + Duration::from_micros(250),
-        attributes: vec![
-            (Cow::Borrowed("net.peer.name"), AttributeValue::Text("b".to_owned())),
-            (Cow::Borrowed("n"), AttributeValue::Integer(3)),
-            (Cow::Borrowed("l"), AttributeValue::Texts(vec!["x".to_owned()])),
-        ],
+        attributes,
         events: vec![SpanEvent { time: start, name: Cow::Borrowed("Resumed"), attributes: Vec::new() }],
         status: SpanStatus::Error("Code(404): Not Found".to_owned()),
     }
 }
 
 fn resource() -> Resource {
-    Resource::new(vec![("service.name".to_owned(), "a".to_owned())])
+    Resource { attributes: vec![("service.name".to_owned(), "a".to_owned())] }
 }
 
 #[test]
 fn zipkin_gets_its_json() {
-    let json: Value = serde_json::from_slice(&zipkin::to_json(&[Arc::new(record())], &resource()).unwrap()).unwrap();
+    let json: Value =
+        serde_json::from_slice(&zipkin::ZipkinEncoder::new(&resource()).encode(&[Box::new(record())])).unwrap();
     let wanted = json!([{
         "traceId": "ab".repeat(16), "id": "cd".repeat(8), "parentId": "ef".repeat(8), "kind": "CLIENT",
         "name": "CallLocal/b/m", "timestamp": 1_500_000, "duration": 250,
@@ -99,7 +101,8 @@ fn zipkin_gets_its_json() {
         end: record().start,
         ..record()
     };
-    let json: Value = serde_json::from_slice(&zipkin::to_json(&[Arc::new(root)], &resource()).unwrap()).unwrap();
+    let json: Value =
+        serde_json::from_slice(&zipkin::ZipkinEncoder::new(&resource()).encode(&[Box::new(root)])).unwrap();
     let keys = ["parentId", "kind", "annotations", "remoteEndpoint"];
     assert!(keys.iter().all(|key| json[0].get(key).is_none()), "{json}");
     assert_eq!(json[0]["duration"], 1, "Zipkin takes no spans of no duration");
@@ -162,7 +165,7 @@ fn start(
     let settings = TracerSettings {
         sampling_rate: "1".to_owned(),
         exporters: vec![exporter],
-        resource: vec![("service.name".to_owned(), "a".to_owned())],
+        resource: resource(),
         batch: BatchSettings { queue_max, delay: Duration::from_millis(20), ..BatchSettings::default() },
     };
     let (tracer, workers) = Tracer::new(settings, log).unwrap();
@@ -277,7 +280,9 @@ fn settings_that_cannot_be_used_are_refused() {
         (ExporterSettings::Zipkin { endpoint: "zipkin:9411".to_owned() }, "invalid zipkin endpointAddress"),
         (otlp("a b".to_owned(), OtlpProtocol::Grpc), "invalid otel endpointAddress"),
     ] {
-        let refused = super::Exporter::new(settings, Arc::new(resource()), &Logger::silent());
+        let batch = BatchSettings::default();
+        let queue = Arc::new(Queue::new(&batch));
+        let refused = super::ExportWorker::new(settings, &Arc::new(resource()), queue, batch, &Logger::silent());
         assert!(refused.err().unwrap().contains(text));
     }
 }

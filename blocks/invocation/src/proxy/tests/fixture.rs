@@ -242,7 +242,7 @@ impl Fixture {
         let (listener, internal_address) = listen().await;
         let (of_callee, log) = (app_channel.clone(), Logger::silent());
         let server = InternalServer::new(Arc::new(move || Some(of_callee.clone())), LIMIT, log.clone());
-        let callee = tokio::spawn(server.serve(listener, CancellationToken::new()));
+        let callee = tokio::spawn(server.serve(listener, None, CancellationToken::new()));
 
         let names = Arc::new(Names::default());
         names.0.lock().insert("callee".into(), internal_address.to_string());

@@ -35,7 +35,7 @@ async fn talk(client: TlsClient, host: &str, mutual: bool) -> io::Result<()> {
         stream.shutdown().await
     };
     let ask = async {
-        let mut stream = client.connect(host, TcpStream::connect(address).await?).await?;
+        let mut stream = client.connect(host, tokio::net::TcpStream::connect(address).await?).await?;
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.map(|_| assert_eq!(answer, b"!"))
     };

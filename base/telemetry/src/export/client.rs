@@ -20,7 +20,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// The largest answer that is read; collectors answer with a few bytes.
+/// The largest answer that is read; collectors answer with a few bytes. What is longer is not looked at.
 const ANSWER_LIMIT: usize = 64 * 1024;
 
 /// Which certificates of a collector are trusted.
@@ -34,15 +34,15 @@ pub enum Trust {
 }
 
 /// An answer of a collector.
-pub(super) struct Answer {
-    pub(super) status: u16,
-    pub(super) headers: HeaderMap,
-    pub(super) trailers: HeaderMap,
-    pub(super) body: Bytes,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) headers: HeaderMap,
+    pub(crate) trailers: HeaderMap,
+    pub(crate) body: Bytes,
 }
 
 /// A connection to one collector, made when it is needed.
-pub(super) struct Client {
+pub(crate) struct Client {
     host: String,
     port: u16,
     tls: Option<(TlsConnector, ServerName<'static>)>,
@@ -66,7 +66,7 @@ impl Client {
     ///
     /// # Errors
     /// No host, an unknown scheme, or certificates that are not usable.
-    pub(super) fn new(uri: &Uri, http2: bool, trust: &Trust) -> Result<Self, String> {
+    pub(crate) fn new(uri: &Uri, http2: bool, trust: &Trust) -> Result<Self, String> {
         let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(|| format!("{uri}: no host"))?;
         let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
         let secure = match uri.scheme_str() {
@@ -88,7 +88,7 @@ impl Client {
     ///
     /// # Errors
     /// Why there is no answer.
-    pub(super) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
+    pub(crate) async fn send(&mut self, request: Request<Full<Bytes>>) -> Result<Answer, String> {
         if let Some(sender) = self.sender.take()
             && let Ok(answer) = self.exchange(sender, request.clone()).await
         {
@@ -110,10 +110,14 @@ impl Client {
             }
         };
         let (parts, body) = response.map_err(|error| chain(&error))?.into_parts();
-        let body = Limited::new(body, ANSWER_LIMIT).collect().await.map_err(|error| error.to_string())?;
+        let (status, headers) = (parts.status.as_u16(), parts.headers);
+        let Ok(body) = Limited::new(body, ANSWER_LIMIT).collect().await else {
+            // The status says what became of the request: sending it again would tell everything twice.
+            return Ok(Answer { status, headers, trailers: HeaderMap::new(), body: Bytes::new() });
+        };
         self.sender = Some(sender);
         let trailers = body.trailers().cloned().unwrap_or_default();
-        Ok(Answer { status: parts.status.as_u16(), headers: parts.headers, trailers, body: body.to_bytes() })
+        Ok(Answer { status, headers, trailers, body: body.to_bytes() })
     }
 
     async fn connect(&self) -> Result<Sender, String> {

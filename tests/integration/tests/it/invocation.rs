@@ -1,0 +1,6 @@
+//! Calls between applications in full: forms of address, what is translated between the protocols, streams, hosts outside.
+
+mod addresses;
+mod mapping;
+mod outside;
+mod streams;
