@@ -21,6 +21,7 @@ use super::*;
 
 mod bulk;
 mod bulk_grpc;
+mod follow;
 
 /// A broker that remembers what was published and delivers what the test says.
 #[derive(Default)]
