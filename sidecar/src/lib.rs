@@ -14,6 +14,7 @@ mod info;
 mod listeners;
 mod mcp;
 mod metrics;
+mod operator;
 mod options;
 mod profile;
 mod reload;
@@ -23,5 +24,5 @@ mod sidecar;
 mod tracing;
 
 pub use environment::Environment;
-pub use options::{Command, Options, OptionsError};
+pub use options::{Command, Mode, Options, OptionsError};
 pub use sidecar::{End, Sidecar, StartError, StopError};

@@ -51,6 +51,15 @@ impl AppProtocol {
     }
 }
 
+/// Where a sidecar runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// On a machine; resources come from files.
+    Standalone,
+    /// In a pod; resources come from the operator of the control plane.
+    Kubernetes,
+}
+
 /// How a sidecar is to run; every value is checked and has its default.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)] // named after the flags of spec flags.md §1, which say what they mean
@@ -98,6 +107,9 @@ pub struct Options {
     pub log_level: Level,
     pub log_as_json: bool,
     pub log_file: Option<PathBuf>,
+    pub mode: Mode,
+    /// `host:port` of the operator, in Kubernetes.
+    pub control_plane_address: String,
     /// Mutual TLS with other sidecars.
     pub mtls: bool,
     pub sentry_address: String,
@@ -184,7 +196,7 @@ fn options(flags: &Parsed, environment: &Environment) -> Result<Options, Options
     };
     let app_id = text("app-id");
     check_app_id(&app_id)?;
-    refuse_what_is_not_built(flags)?;
+    let mode = mode(flags)?;
     unused::check(flags)?;
     let listen_addresses = text("dapr-listen-addresses").split(',').map(|address| address.trim().to_owned()).collect();
     let options = Options {
@@ -220,13 +232,15 @@ fn options(flags: &Parsed, environment: &Environment) -> Result<Options, Options
         log_level: Level::parse(flags.text("log-level")).map_err(OptionsError::Invalid)?,
         log_as_json: flags.bool("log-as-json"),
         log_file: some_path(flags.text("log-file")),
+        mode,
+        control_plane_address: text("control-plane-address"),
         mtls: flags.bool("enable-mtls"),
         sentry_address: text("sentry-address"),
         sentry_jwt_audiences: texts(flags, "sentry-request-jwt-audiences"),
         control_plane_trust_domain: or_variable("control-plane-trust-domain", "DAPR_CONTROLPLANE_TRUST_DOMAIN"),
         control_plane_namespace: or_variable("control-plane-namespace", "DAPR_CONTROLPLANE_NAMESPACE"),
         control_plane_given: control_plane(flags, environment),
-        notices: unused::notices(flags),
+        notices: unused::notices(flags, mode),
         app_id,
     };
     for (name, own) in [("dapr-http-port", options.http_port), ("dapr-grpc-port", options.grpc_port)] {
@@ -247,13 +261,19 @@ fn check_app_id(app_id: &str) -> Result<(), OptionsError> {
     Ok(())
 }
 
-fn refuse_what_is_not_built(flags: &Parsed) -> Result<(), OptionsError> {
-    let mode = flags.text("mode");
-    if mode != "standalone" {
-        let known = if mode == "kubernetes" { "is not supported by this version yet" } else { "is not a mode" };
-        return Err(OptionsError::Invalid(format!("--mode: {mode:?} {known}; expected standalone")));
+fn mode(flags: &Parsed) -> Result<Mode, OptionsError> {
+    match flags.text("mode") {
+        "standalone" => Ok(Mode::Standalone),
+        "kubernetes" if flags.text("control-plane-address").is_empty() => Err(OptionsError::Invalid(
+            "--mode=kubernetes needs the address of the operator: set --control-plane-address, such as \
+             dapr-api.dapr-system.svc.cluster.local:443"
+                .to_owned(),
+        )),
+        "kubernetes" => Ok(Mode::Kubernetes),
+        other => {
+            Err(OptionsError::Invalid(format!("--mode: {other:?} is not a mode; expected standalone or kubernetes")))
+        }
     }
-    Ok(())
 }
 
 /// A port flag; `None` for empty and 0.

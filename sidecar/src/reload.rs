@@ -27,11 +27,11 @@ use crate::components::{ComponentHost, Secrets};
 use crate::environment::Environment;
 use crate::info::Info;
 use crate::mcp::McpServers;
+use crate::operator::{Operator, Streams};
 use crate::options::Options;
 use crate::resources;
 use crate::sidecar::End;
-use watch::Targets;
-pub(crate) use watch::Watch;
+use watch::{Targets, Watch};
 
 /// What reloading is called on the board.
 const BOARD_KIND: &str = "reload";
@@ -89,11 +89,19 @@ pub(crate) struct Parts {
 
 /// Begins to watch the manifests and Configurations of a sidecar, before they are read. Must be called in a Tokio runtime with I/O.
 /// Without a watch the sidecar works, and says what to do.
-pub(crate) fn watch(options: &Options, configuration: &Configuration, log: &Logger) -> Option<Watch> {
+pub(crate) fn watch(
+    options: &Options,
+    configuration: &Configuration,
+    operator: Option<&Arc<Operator>>,
+    log: &Logger,
+) -> Option<Changes> {
     let log = log.scope(SCOPE);
     if !is_enabled(configuration) {
         log.debug("Hot reloading disabled");
         return None;
+    }
+    if let Some(operator) = operator {
+        return Some(Changes::Operator(operator.clone(), Streams::open(operator)));
     }
     let directories: Vec<String> = options.resource_paths.iter().map(|path| path.display().to_string()).collect();
     log.info(format_args!("Watching directories: [{}]", directories.join(", ")));
@@ -105,13 +113,47 @@ pub(crate) fn watch(options: &Options, configuration: &Configuration, log: &Logg
              fs.inotify.max_user_watches; until then SIGHUP reloads them"
         ));
     }
-    watch.ok()
+    watch.ok().map(Changes::Disk)
+}
+
+/// What tells of changes.
+pub(crate) enum Changes {
+    Disk(Watch),
+    Operator(Arc<Operator>, Streams),
+}
+
+impl Changes {
+    /// Waits until something has changed. *Cancel safe.*
+    async fn changed(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Disk(watch) => watch.changed().await,
+            Self::Operator(_, streams) => {
+                streams.changed().await;
+                Ok(())
+            }
+        }
+    }
+
+    /// Looks again at what is to be watched.
+    fn refresh(&mut self) -> std::io::Result<()> {
+        match self {
+            Self::Disk(watch) => watch.refresh(),
+            Self::Operator(..) => Ok(()),
+        }
+    }
+
+    fn operator(&self) -> Option<&Arc<Operator>> {
+        match self {
+            Self::Disk(_) => None,
+            Self::Operator(operator, _) => Some(operator),
+        }
+    }
 }
 
 /// Follows the resources of one sidecar.
 pub(crate) struct Reloader {
     parts: Parts,
-    watch: Watch,
+    watch: Changes,
     interval: Duration,
     /// What is in effect.
     current: Loaded,
@@ -131,7 +173,7 @@ pub(crate) struct Reloader {
 
 impl Reloader {
     /// `current` is what was loaded at the start, after `watch` began.
-    pub(crate) fn new(parts: Parts, watch: Watch, current: Loaded, mcp: McpServers) -> Self {
+    pub(crate) fn new(parts: Parts, watch: Changes, current: Loaded, mcp: McpServers) -> Self {
         let log = parts.log.scope(SCOPE);
         let interval = parts.options.reconcile_interval.unwrap_or(DEFAULT_INTERVAL);
         let findings = current.findings.iter().map(ToString::to_string).collect();
@@ -156,6 +198,9 @@ impl Reloader {
             "Hot reloading enabled. Daprd will reload 'Component', 'Subscription', 'MCPServer', 'Configuration', \
              'HTTPEndpoint', 'Resiliency' and 'WorkflowAccessPolicy' resources when they are added, updated or deleted.",
         );
+        if self.watch.operator().is_some() {
+            self.log.info("Starting to watch Configuration updates for SIGHUP reload");
+        }
         let _ = cancel.run_until_cancelled(Box::pin(self.follow())).await; // the end of the sidecar
     }
 
@@ -194,6 +239,9 @@ impl Reloader {
                     .scope("dapr.runtime.hotreload.reconciler")
                     .debug(format_args!("Running scheduled {kind} reconcile"));
             }
+        }
+        if let Some(operator) = self.watch.operator().filter(|_| pass == Pass::Scheduled) {
+            operator.refresh().await;
         }
         self.check_configuration().await;
         let Some(wanted) = self.read().await? else { return Ok(()) };
@@ -268,6 +316,9 @@ impl Reloader {
     async fn load(&self) -> Loaded {
         let Parts { options, environment, host, .. } = &self.parts;
         let loading = resources::load_options(options, environment, &host.registry);
+        if let Some(operator) = self.watch.operator() {
+            return operator.resources(&loading);
+        }
         let paths = options.resource_paths.clone();
         let loaded = tokio::task::spawn_blocking(move || pillion_resources::load_directories(&paths, &loading)).await;
         loaded.unwrap_or_else(|error| Loaded { unreadable: vec![error.to_string()], ..Loaded::default() })
@@ -279,10 +330,16 @@ impl Reloader {
         if options.configurations.is_empty() {
             return;
         }
+        let operator = self.watch.operator().cloned();
         let (files, environment) = (options.configurations.clone(), environment.clone());
-        let read =
-            move || pillion_resources::load_configuration(&files, &|name| environment.get(name).map(str::to_owned));
-        let Ok(read) = tokio::task::spawn_blocking(read).await else { return };
+        let read = move || match operator {
+            // One that is no more there stays in effect.
+            Some(operator) => operator.configuration(),
+            None => {
+                Some(pillion_resources::load_configuration(&files, &|name| environment.get(name).map(str::to_owned)))
+            }
+        };
+        let Ok(Some(read)) = tokio::task::spawn_blocking(read).await else { return };
         match read {
             Ok((read, _)) if read == *configuration => {
                 self.asked = None;

@@ -36,12 +36,16 @@ pub(crate) fn configuration(
     for finding in findings {
         log.warn(finding);
     }
+    tell_features(&configuration, log);
+    Ok(configuration)
+}
+
+pub(crate) fn tell_features(configuration: &Configuration, log: &Logger) {
     let enabled: Vec<&str> =
         configuration.features.iter().filter(|(_, enabled)| **enabled).map(|(name, _)| name.as_str()).collect();
     if !enabled.is_empty() {
         log.info(format_args!("Enabled features: {}", enabled.join(" ")));
     }
-    Ok(configuration)
 }
 
 /// Reads the resource directories.
@@ -54,7 +58,14 @@ pub(crate) fn manifests(
     registry: &Registry,
     log: &Logger,
 ) -> Result<Loaded, String> {
-    let loaded = load_directories(&options.resource_paths, &load_options(options, environment, registry));
+    accepted(load_directories(&options.resource_paths, &load_options(options, environment, registry)), log)
+}
+
+/// Tells of what was found in the resources.
+///
+/// # Errors
+/// As [`manifests`].
+pub(crate) fn accepted(loaded: Loaded, log: &Logger) -> Result<Loaded, String> {
     for finding in &loaded.findings {
         match finding.severity {
             Severity::Error => log.error(finding),

@@ -9,14 +9,15 @@ use pillion_identity::{AnchorSource, Identity, Options as IdentityOptions, Token
 use pillion_security::TrustDomain;
 
 use crate::environment::Environment;
-use crate::options::Options;
+use crate::options::{Mode, Options};
 
 const ANCHORS: &str = "DAPR_TRUST_ANCHORS";
 /// Ours: the original takes a file in its control plane only.
 const ANCHORS_FILE: &str = "DAPR_TRUST_ANCHORS_FILE";
 const DEFAULT_NAMESPACE: &str = "default";
 
-/// The identity of the sidecar; `None` when mutual TLS is off. Waits for sentry.
+/// The identity of the sidecar; `None` when mutual TLS is off. In Kubernetes there always is one, as the control plane asks for it.
+/// Waits for sentry.
 ///
 /// # Errors
 /// What cannot be used, and why sentry refused.
@@ -29,7 +30,9 @@ pub(crate) async fn obtain(
     let control_plane = trust_domain(options)?;
     if !options.mtls {
         log.warn("mTLS is disabled. Skipping certificate request and tls validation");
-        return Ok(None);
+        if options.mode == Mode::Standalone {
+            return Ok(None);
+        }
     }
     let asked = asked(options, environment, &control_plane, board)?;
     let identity = Identity::obtain(asked, log.scope("dapr.runtime.security")).await;
@@ -64,13 +67,12 @@ fn asked(
         }
     };
     if options.sentry_address.is_empty() {
-        return Err(
-            "--enable-mtls needs the address of sentry: set --sentry-address, such as localhost:50001".to_owned()
-        );
+        let flag = if options.mtls { "--enable-mtls" } else { "--mode=kubernetes" };
+        return Err(format!("{flag} needs the address of sentry: set --sentry-address, such as localhost:50001"));
     }
     let sentry = sentry_id(control_plane, &options.control_plane_namespace)
         .map_err(|error| format!("the identity of sentry: {error}; check --control-plane-namespace"))?;
-    let token = TokenSource::of_variable(environment.get("DAPR_SENTRY_TOKEN_FILE"), false)
+    let token = TokenSource::of_variable(environment.get("DAPR_SENTRY_TOKEN_FILE"), options.mode == Mode::Kubernetes)
         .map_err(|error| error.to_string())?;
     Ok(IdentityOptions {
         app_id: environment.non_empty("SENTRY_LOCAL_IDENTITY").unwrap_or(&options.app_id).to_owned(),

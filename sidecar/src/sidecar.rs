@@ -39,7 +39,8 @@ use crate::health::Readiness;
 use crate::info::Info;
 use crate::listeners::{Endpoint, Listeners};
 use crate::mcp::McpServers;
-use crate::options::Options;
+use crate::operator::Operator;
+use crate::options::{Mode, Options};
 use crate::tracing::Tracers;
 use crate::{metrics, profile, reload, resources, security};
 use resolver::OpenResolver;
@@ -262,9 +263,16 @@ async fn start(
     let started = Instant::now();
     let board = Board::default();
     let identity = security::obtain(&options, &environment, &board, &log).await?;
-    let tls = identity.as_ref().map(|identity| identity.tls().clone());
-    let configuration = resources::configuration(&options, &environment, &log)?;
-    log.info("standalone mode configured");
+    let tls = identity.as_ref().filter(|_| options.mtls).map(|identity| identity.tls().clone());
+    let operator = match identity.as_ref().filter(|_| options.mode == Mode::Kubernetes) {
+        Some(identity) => Some(Operator::connect(&options, &environment, identity, &log).await?),
+        None => None,
+    };
+    let configuration = match &operator {
+        Some(operator) => operator.first_configuration(&log).await?,
+        None => resources::configuration(&options, &environment, &log)?,
+    };
+    log.info(if operator.is_some() { "kubernetes mode configured" } else { "standalone mode configured" });
     log.info(format_args!("app id: {}", options.app_id));
     warn_about_missing_parts(&options, &log);
     let (listeners, old_resolver) = match before {
@@ -272,11 +280,17 @@ async fn start(
         None => (Listeners::open(&options, &environment, &log)?, None),
     };
     let kept_listeners = listeners.share().map_err(|error| format!("the ports cannot be kept: {error}"))?;
-    let watch = reload::watch(&options, &configuration, &log);
+    let watch = reload::watch(&options, &configuration, operator.as_ref(), &log);
     registry
         .discover(&DiscoveryContext { sockets_dir: environment.sockets_dir(), log: log.clone(), board: board.clone() })
         .await;
-    let loaded = resources::manifests(&options, &environment, &registry, &log)?;
+    let loaded = match &operator {
+        Some(operator) => {
+            let listed = operator.first_resources(&resources::load_options(&options, &environment, &registry)).await;
+            resources::accepted(listed?, &log)?
+        }
+        None => resources::manifests(&options, &environment, &registry, &log)?,
+    };
     let recorded = if options.metrics_port.is_some() || crate::tracing::wants_metrics(&environment) {
         metrics::metrics(
             &options.app_id,

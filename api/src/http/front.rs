@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderMap, Method, Request, Uri};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body::Body as _;
 use pillion_core::error::{ApiError, table};
 use pillion_core::log::{FieldValue, Level, Logger};
@@ -152,21 +152,31 @@ impl Shared {
 
     /// What the user's middleware stands around.
     pub(super) async fn inside(&self, call: Incall) -> HttpResponse {
-        if self.options.api_logging { Box::pin(self.logged(call)).await } else { self.route(call).await.1 }
+        let logged = self.options.api_logging.then(|| Box::new(self.begin_log(&call)));
+        let (endpoint, response) = self.route(call).await;
+        if let (Some(logged), Some(endpoint)) = (logged, endpoint) {
+            self.end_log(*logged, endpoint, &response);
+        }
+        response
     }
 
-    async fn logged(&self, call: Incall) -> HttpResponse {
-        let started = Instant::now();
-        let (verb, uri) = (call.verb.clone(), call.uri.clone()); // copies share their bytes
-        let agent = call.headers.get(http::header::USER_AGENT).cloned();
-        let trace =
-            call.headers.get(TRACE_PARENT).filter(|_| self.api_log.is_tapped()).and_then(TraceContext::of_value);
-        let target = if self.options.obfuscate_urls { invoked(&call) } else { None };
-        let (endpoint, response) = self.route(call).await;
-        let Some(endpoint) = endpoint else { return response };
-        if self.options.omit_health_checks && matches!(endpoint.call, Call::Health | Call::OutboundHealth) {
-            return response;
+    fn begin_log(&self, call: &Incall) -> Logged {
+        let trace = call.headers.get(TRACE_PARENT).filter(|_| self.api_log.is_tapped());
+        Logged {
+            started: Instant::now(),
+            verb: call.verb.clone(),
+            uri: call.uri.clone(), // copies share their bytes
+            agent: call.headers.get(http::header::USER_AGENT).cloned(),
+            trace: trace.and_then(TraceContext::of_value),
+            target: if self.options.obfuscate_urls { invoked(call) } else { None },
         }
+    }
+
+    fn end_log(&self, logged: Logged, endpoint: &'static Endpoint, response: &HttpResponse) {
+        if self.options.omit_health_checks && matches!(endpoint.call, Call::Health | Call::OutboundHealth) {
+            return;
+        }
+        let Logged { started, verb, uri, agent, trace, target } = logged;
         let method = match target {
             _ if !self.options.obfuscate_urls => [verb.as_str(), " ", &path::decode_path(uri.path())].concat().into(),
             Some(target) if endpoint.call == Call::Invoke => format!("{}/{target}", endpoint.name).into(),
@@ -183,7 +193,6 @@ impl Shared {
         ];
         let sent = if agent.is_some() { fields.len() } else { fields.len() - 1 };
         self.api_log.request(Level::Info, "HTTP API Called", &fields[..sent], trace.map(TraceContext::for_log));
-        response
     }
 
     async fn route(&self, call: Incall) -> (Option<&'static Endpoint>, HttpResponse) {
@@ -250,6 +259,17 @@ fn unescape(text: &str) -> Result<Cow<'_, str>, String> {
 
 fn not_built(name: &str) -> ApiError {
     ApiError::new(&table::API_UNIMPLEMENTED, format!("{name} is not supported by this version of the sidecar yet"))
+}
+
+/// What the API log tells of a call, as far as it is known before its answer.
+struct Logged {
+    started: Instant,
+    verb: Method,
+    uri: Uri,
+    agent: Option<HeaderValue>,
+    trace: Option<TraceContext>,
+    /// The app an invocation goes to, where the path is not told.
+    target: Option<String>,
 }
 
 /// The app an invocation goes to.

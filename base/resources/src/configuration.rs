@@ -55,6 +55,23 @@ pub fn load_configuration(
     if fatal { Err(findings) } else { Ok((typed(name, spec), findings)) }
 }
 
+/// Reads one Configuration that is no file, over the defaults; `origin` only names it in findings, `$NAME` stays as it is.
+///
+/// *Source:* so the original reads the Configuration an operator gives.
+///
+/// # Errors
+/// As [`load_configuration`].
+pub fn read_configuration(origin: &Path, content: &str) -> Result<(Configuration, Vec<Finding>), Vec<Finding>> {
+    let (mut findings, mut fatal, mut spec) = (Vec::new(), false, defaults());
+    let document = read_expanded(origin, content, &mut findings, &mut fatal);
+    if fatal {
+        return Err(findings);
+    }
+    let document = document.unwrap_or(Json::Null);
+    merge(&mut spec, at(&document, &["spec"]), "");
+    Ok((typed(text(&document, &["metadata", "name"]), spec), findings))
+}
+
 /// *Source:* the defaults of the original: TLS to the collector, metrics on, access allowed in trust domain `public`.
 fn defaults() -> Json {
     json!({
@@ -79,7 +96,11 @@ fn read(
         }
         value
     });
-    let mut documents = split(&expanded).into_iter().filter(|chunk| !chunk.is_blank());
+    read_expanded(file, &expanded, findings, fatal)
+}
+
+fn read_expanded(file: &Path, text: &str, findings: &mut Vec<Finding>, fatal: &mut bool) -> Option<Json> {
+    let mut documents = split(text).into_iter().filter(|chunk| !chunk.is_blank());
     let Some(chunk) = documents.next() else {
         findings.push(finding(Severity::Warning, file, 0, "", "the file holds no document; the defaults are used", ""));
         return None;

@@ -22,10 +22,10 @@ mod validate;
 mod values;
 mod yaml;
 
-pub use configuration::{expand_environment, load_configuration};
+pub use configuration::{expand_environment, load_configuration, read_configuration};
 pub use document::read_document;
 pub use finding::{Finding, Severity};
-pub use load::{LoadOptions, Loaded, load_directories};
+pub use load::{LoadOptions, Loaded, load_directories, load_texts};
 pub use types::*;
 pub use validate::{validate_path, validate_text};
 pub use values::{TemplateContext, env_allowed, expand_templates, references, resolve};

@@ -73,6 +73,17 @@ pub fn load_directories(paths: &[PathBuf], options: &LoadOptions) -> Loaded {
     loader.finish()
 }
 
+/// Loads manifests that are no files, such as those of a Kubernetes operator; each path only names its text in messages.
+///
+/// The same rules hold as for files: see [`load_directories`].
+pub fn load_texts(texts: impl IntoIterator<Item = (PathBuf, String)>, options: &LoadOptions) -> Loaded {
+    let mut loader = Loader::new(options, false);
+    for (name, text) in texts {
+        loader.text(&name, &text);
+    }
+    loader.finish()
+}
+
 pub(crate) struct Loader<'a> {
     options: &'a LoadOptions,
     /// Only looking: a Configuration is welcome.

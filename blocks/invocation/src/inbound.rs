@@ -15,6 +15,7 @@ use pillion_runtime::app_channel::AppChannel;
 use pillion_runtime::body::{Body, BodyError};
 use pillion_runtime::http1::server::End;
 use pillion_runtime::message::{CALLER_APP_ID, InvokeRequest, InvokeResponse, NO_VERB, known_verb, normalize_in_place};
+use pillion_runtime::socket::UnixSocket;
 use pillion_security::mutual::peer_id;
 use pillion_security::{MutualTls, SpiffeId};
 use pillion_telemetry::metrics::{Metrics, ServiceMetrics};
@@ -168,9 +169,10 @@ impl InternalServer {
             };
             let (server, cancel) = (self.clone(), cancel.clone());
             self.tasks.spawn(async move {
-                let ended = match server.tls.clone() {
-                    None => server.serve_direct(stream, None, cancel).await.map_err(BodyError::from),
-                    Some(tls) => server.accepted_secured(tls, stream, cancel).await,
+                let ended = match (UnixSocket::new(stream), server.tls.clone()) {
+                    (Ok(stream), None) => server.serve_direct(stream, None, cancel).await.map_err(BodyError::from),
+                    (Ok(stream), Some(tls)) => server.accepted_secured(tls, stream, cancel).await,
+                    (Err(error), _) => Err(error.into()),
                 };
                 if let Err(error) = ended {
                     server.log.debug(format_args!("connection of another sidecar ended: {error}"));

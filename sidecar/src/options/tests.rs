@@ -139,3 +139,22 @@ fn flags_that_change_nothing_are_told_by_name() {
     assert!(invalid(&["--scheduler-job-streams=0"]).contains("'scheduler-job-streams'"));
     assert!(invalid(&["--actors-disseminate-timeout=0s"]).contains("'actors-disseminate-timeout'"));
 }
+
+#[test]
+fn kubernetes_mode_needs_an_operator() {
+    assert!(invalid(&["--mode=kubernetes"]).contains("--control-plane-address"));
+    assert!(invalid(&["--mode=swarm"]).contains("expected standalone or kubernetes"));
+    let flags = ["--mode=kubernetes", "--control-plane-address=h:1"];
+    let options = run(&flags);
+    assert_eq!((options.mode, options.control_plane_address.as_str()), (Mode::Kubernetes, "h:1"));
+    assert!(
+        options.notices.len() == 1 && options.notices[0].contains("secret store kubernetes"),
+        "{:?}",
+        options.notices
+    );
+    let options = run(&[&flags[..], &["--disable-builtin-k8s-secret-store", "--resources-path=/r"]].concat());
+    assert!(options.notices.len() == 1 && options.notices[0].contains("--resources-path"), "{:?}", options.notices);
+    let options = run(&["--control-plane-address=h:1", "--disable-builtin-k8s-secret-store"]);
+    assert_eq!(options.mode, Mode::Standalone);
+    assert!(options.notices.len() == 2 && options.notices[0].contains("kubernetes only"), "{:?}", options.notices);
+}

@@ -6,13 +6,19 @@
 
 use pillion_core::flags::Parsed;
 
-use super::OptionsError;
+use super::{Mode, OptionsError};
 
 const ACTORS: &str = "actors are not supported by this version yet";
 const BINDINGS: &str = "bindings are not supported by this version yet";
-const KUBERNETES: &str = "it is for --mode=kubernetes only, which is not supported by this version yet";
+const KUBERNETES: &str = "it is for --mode=kubernetes only";
 const NOTHING: &str = "it has no effect, as in Dapr";
 const SCHEDULER: &str = "jobs and reminders are not supported by this version yet";
+
+/// What a sidecar in Kubernetes does not have, unless told to do without it.
+const BUILTIN_STORE: &str = "the built-in secret store kubernetes is not supported by this version yet: the secrets API has no \
+     store of this name; secrets that resources refer to come from the operator all the same. \
+     --disable-builtin-k8s-secret-store says that this is meant";
+const FILES: &str = "the flag --resources-path is not used: in Kubernetes the resources come from the operator";
 
 /// Flags without effect and why. Those of placement and scheduler addresses have a line of their own in the log.
 const UNUSED: [(&str, &str); 7] = [
@@ -41,13 +47,17 @@ pub(super) fn check(flags: &Parsed) -> Result<(), OptionsError> {
 }
 
 /// A sentence for each given flag that is deprecated or changes nothing; an empty value asks for nothing.
-pub(super) fn notices(flags: &Parsed) -> Vec<String> {
+pub(super) fn notices(flags: &Parsed, mode: Mode) -> Vec<String> {
     let asked = |name: &str| match name {
         "disable-builtin-k8s-secret-store" => flags.bool(name),
         "scheduler-job-streams" | "actors-disseminate-timeout" | "app-binding-options-timeout" => true,
         text => !flags.text(text).is_empty(),
     };
-    let unused = UNUSED.iter().filter(|(name, _)| flags.given(name) && asked(name));
+    let is_kubernetes = mode == Mode::Kubernetes;
+    let unused =
+        UNUSED.iter().filter(|(name, why)| flags.given(name) && asked(name) && !(is_kubernetes && *why == KUBERNETES));
+    let builtin = (is_kubernetes && !flags.bool("disable-builtin-k8s-secret-store")).then(|| BUILTIN_STORE.to_owned());
+    let files = (is_kubernetes && !flags.list("resources-path").is_empty()).then(|| FILES.to_owned());
     let told = unused.map(|(name, why)| format!("the flag --{name} is not used: {why}"));
-    flags.warnings().iter().cloned().chain(told).collect()
+    flags.warnings().iter().cloned().chain(told).chain(builtin).chain(files).collect()
 }

@@ -9,11 +9,13 @@ use pillion_resources::types::{Configuration, NameResolution};
 use tokio_util::sync::CancellationToken;
 
 use crate::components::ComponentHost;
-use crate::options::Options;
+use crate::options::{Mode, Options};
 
 /// What is used when the Configuration names none: works on one machine without multicast and without a server, and meets
 /// the original's default, mDNS, on a network.
 const DEFAULT: &str = "local";
+/// The same for a sidecar in Kubernetes. *Source:* the original.
+const DEFAULT_IN_KUBERNETES: &str = "kubernetes";
 
 /// The resolver of a sidecar.
 pub(super) struct OpenResolver {
@@ -65,7 +67,11 @@ async fn open(
     log: &Logger,
 ) -> Arc<dyn NameResolver> {
     let spec = configuration.name_resolution.as_ref();
-    let name = spec.map(|spec| spec.component.as_str()).filter(|name| !name.is_empty()).unwrap_or(DEFAULT);
+    let name = spec.map(|spec| spec.component.as_str()).filter(|name| !name.is_empty());
+    let name = name.unwrap_or(match options.mode {
+        Mode::Standalone => DEFAULT,
+        Mode::Kubernetes => DEFAULT_IN_KUBERNETES,
+    });
     let settings = spec.map_or_else(Metadata::default, |spec| settings(&spec.configuration));
     let version = spec.map_or("", |spec| spec.version.as_str());
     match make(name, (version, settings), options, host, addresses, cancel).await {

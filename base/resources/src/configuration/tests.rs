@@ -212,3 +212,14 @@ fn what_the_original_starts_with_is_no_error() {
         assert_eq!(texts(&findings).is_empty(), bare, "{text}");
     }
 }
+
+#[test]
+fn a_configuration_that_is_no_file_is_taken_as_it_is() {
+    let text =
+        r#"{"kind": "Configuration", "metadata": {"name": "c"}, "spec": {"tracing": {"samplingRate": "$RATE"}}}"#;
+    let (read, findings) = read_configuration(Path::new("kubernetes/Configuration/c"), text).unwrap();
+    assert_eq!(findings.iter().filter(|finding| finding.field == "metadata.name").count(), 0);
+    assert_eq!((read.name.as_str(), read.tracing.sampling_rate.as_str()), ("c", "$RATE"));
+    assert_eq!(read.access_control.trust_domain, "public");
+    assert!(read_configuration(Path::new("c"), "{").is_err());
+}

@@ -4,6 +4,9 @@ use std::borrow::Cow;
 
 use super::pattern::Patterns;
 
+/// Labels as they are, whatever the settings: what the runtime itself asks an app, a bounded set.
+const FIXED: [&str; 4] = ["/dapr/config", "/dapr/metrics", "/dapr/subscribe", "/healthz"];
+
 /// Makes labels of paths.
 #[derive(Debug)]
 pub(super) struct PathLabels {
@@ -41,6 +44,9 @@ impl PathLabels {
     }
 
     fn label<'a>(&'a self, path: &'a str) -> Cow<'a, str> {
+        if FIXED.contains(&path) {
+            return Cow::Borrowed(path);
+        }
         if let Some(patterns) = &self.patterns {
             if let Some(pattern) = patterns.find(&normalize(path)) {
                 return Cow::Borrowed(pattern);
@@ -164,10 +170,18 @@ mod tests {
         for path in ["/v1.0/healthz", "/dapr/config", "/x"] {
             assert_eq!(server(false, &[], path), "", "{path}");
         }
-        let labels = PathLabels::new(false, &[]);
-        // The original means to let its own paths through, and compares them with a slash that calls of the app do not have.
-        for path in ["/dapr/config", "/orders/1", ""] {
-            assert_eq!(labels.of_client(path), "", "{path}");
+    }
+
+    #[test]
+    fn low_cardinality_keeps_the_fixed_paths_of_the_app() {
+        for patterns in [vec![], vec!["/orders/{id}".to_owned()]] {
+            let labels = PathLabels::new(false, &patterns);
+            for path in FIXED {
+                assert_eq!(labels.of_client(path), path);
+            }
+            for path in ["/dapr/config/more", "/items/1", ""] {
+                assert_eq!(labels.of_client(path), "", "{path}");
+            }
         }
     }
 

@@ -21,7 +21,7 @@ use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::net::TcpStream;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
@@ -29,7 +29,7 @@ use tokio_rustls::client::TlsStream;
 use super::tls::TlsClient;
 use crate::body::{Body, BodyError};
 use crate::http1::client::{Answer, AnswerBody, Connection, Streaming, write_request};
-use crate::socket::Socket;
+use crate::socket::{Socket, UnixSocket};
 
 /// Connections per host. *Source:* spec app_channel.md §1.
 pub const MAX_CONNECTIONS: usize = 1024;
@@ -312,9 +312,9 @@ impl HostPool {
         }
     }
 
-    async fn take_shortcut(&self) -> Option<UnixStream> {
+    async fn take_shortcut(&self) -> Option<UnixSocket> {
         let path = self.shortcut.as_ref().filter(|_| self.shortcut_leads.load(Ordering::Relaxed))?;
-        let connected = UnixStream::connect(path).await.ok();
+        let connected = UnixSocket::connect(path).await.ok();
         if connected.is_none() {
             self.shortcut_leads.store(false, Ordering::Relaxed);
         }

@@ -16,6 +16,7 @@ mod healthz;
 mod hot_reload;
 mod hot_reload_load;
 mod invocation;
+mod kubernetes;
 mod lifecycle;
 mod metadata;
 mod metrics;

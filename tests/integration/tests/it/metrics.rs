@@ -106,6 +106,7 @@ async fn low_cardinality_has_no_paths_but_those_it_is_given() {
             "2",
         ),
         ("dapr_http_server_request_count{method=\"\",path=\"\",status=\"200\"}", "1"),
+        ("dapr_http_client_completed_count{method=\"\",path=\"/dapr/config\",status=\"200\"}", "1"),
         ("dapr_http_server_latency_bucket{method=\"\",path=\"\",status=\"200\",le=\"50\"}", "1"),
         ("dapr_error_code_total{category=\"state\",error_code=\"ERR_STATE_STORE_NOT_FOUND\"}", "1"),
     ] {

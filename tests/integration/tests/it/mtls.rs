@@ -207,11 +207,19 @@ async fn load(caller: &Sidecar, callee: &str, stop: &AtomicBool, calls: &AtomicU
     failures
 }
 
+/// Waits until a sidecar has told `times` times that it trusts so many roots.
+async fn trusts(sidecar: &Sidecar, roots: usize, times: usize) {
+    let line = format!("now trusting {roots} root(s)");
+    let wanted = format!("{line:?} {times} times in the log of {}", sidecar.app_id());
+    eventually(&wanted, LIMIT, || async { (sidecar.log().matches(&line).count() >= times).then_some(()) }).await;
+}
+
 #[tokio::test]
-async fn roots_are_exchanged_under_load_without_a_failed_call() {
-    let ((old_root, old_issuer, old_key), (new_root, new_issuer, new_key)) = (foreign_authority(), foreign_authority());
+async fn roots_are_exchanged_twice_under_load_without_a_failed_call() {
+    let authorities = [foreign_authority(), foreign_authority(), foreign_authority()];
     let directory = tempfile::tempdir().unwrap();
-    write_authority(directory.path(), &old_root, &old_issuer, &old_key);
+    let (root, issuer, key) = &authorities[0];
+    write_authority(directory.path(), root, issuer, key);
     let settings = directory.path().join("sentry.yaml");
     let spec = "{mtls: {workloadCertTTL: 4s, allowedClockSkew: 1s}}";
     std::fs::write(&settings, format!("kind: Configuration\nmetadata: {{name: c}}\nspec: {spec}\n")).unwrap();
@@ -229,19 +237,26 @@ async fn roots_are_exchanged_under_load_without_a_failed_call() {
             }
         };
         newcomer().await;
-        let both = format!("{old_root}{new_root}");
-        write_authority(sentry.roots().parent().unwrap(), &both, &old_issuer, &old_key);
-        callee.wait_for_log("now trusting 2 root(s)").await;
-        caller.wait_for_log("now trusting 2 root(s)").await;
-        newcomer().await;
-        write_authority(sentry.roots().parent().unwrap(), &both, &new_issuer, &new_key);
-        newcomer().await;
-        tokio::time::sleep(Duration::from_secs(5)).await; // everybody has renewed
-        newcomer().await;
-        write_authority(sentry.roots().parent().unwrap(), &new_root, &new_issuer, &new_key);
-        callee.wait_for_log("now trusting 1 root(s)").await;
-        caller.wait_for_log("now trusting 1 root(s)").await;
-        newcomer().await;
+        let roots = sentry.roots();
+        let place = roots.parent().unwrap();
+        for (exchange, pair) in authorities.windows(2).enumerate() {
+            let [(old_root, old_issuer, old_key), (new_root, new_issuer, new_key)] = pair else { unreachable!() };
+            let both = format!("{old_root}{new_root}");
+            write_authority(place, &both, old_issuer, old_key);
+            for sidecar in [&callee, &caller] {
+                trusts(sidecar, 2, exchange + 1).await;
+            }
+            newcomer().await;
+            write_authority(place, &both, new_issuer, new_key);
+            newcomer().await;
+            tokio::time::sleep(Duration::from_secs(5)).await; // everybody has renewed
+            newcomer().await;
+            write_authority(place, new_root, new_issuer, new_key);
+            for sidecar in [&callee, &caller] {
+                trusts(sidecar, 1, exchange + 1).await;
+            }
+            newcomer().await;
+        }
         stop.store(true, Ordering::Relaxed);
     };
     let (failures, ()) = tokio::join!(load(&caller, &called, &stop, &calls), work);

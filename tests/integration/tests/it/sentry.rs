@@ -93,6 +93,15 @@ impl Sentry {
         (SharedIdentity::new(&chain(&answer), &key).unwrap(), SharedAnchors::new(self.anchors()))
     }
 
+    /// The identity of a service of the control plane, and the roots to prove others with.
+    pub(crate) async fn service_identity(&self, name: &str) -> (SharedIdentity, SharedAnchors) {
+        let key = PrivateKey::generate().unwrap();
+        let request =
+            SignCertificateRequest { id: name.to_owned(), trust_domain: "localhost".to_owned(), ..asking(&key) };
+        let answer = self.sign(self.anchors(), request).await.unwrap();
+        (SharedIdentity::new(&chain(&answer), &key).unwrap(), SharedAnchors::new(self.anchors()))
+    }
+
     async fn oidc(&self, path: &str) -> Reply {
         request(self.oidc, http::Method::GET, path, &[], "").await.unwrap()
     }

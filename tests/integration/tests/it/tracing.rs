@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use http::{Method, StatusCode};
-use pillion_proto::common::v1::InvokeRequest;
+use pillion_proto::common::v1::http_extension::Verb;
+use pillion_proto::common::v1::{HttpExtension, InvokeRequest};
 use pillion_proto::runtime::v1::dapr_client::DaprClient;
 use pillion_proto::runtime::v1::{GetStateRequest, InvokeServiceRequest};
 use pillion_testkit::{Answer, FakeApp, OtlpCollector, ResourceDir, Sidecar, SidecarOptions, eventually};
@@ -159,10 +160,7 @@ async fn spans_go_to_an_otlp_collector_with_names_attributes_and_failures() {
     })
     .await;
 
-    let call = InvokeServiceRequest {
-        id: id.clone(),
-        message: Some(InvokeRequest { method: "bygrpc".to_owned(), ..InvokeRequest::default() }),
-    };
+    let call = InvokeServiceRequest { id: id.clone(), message: Some(by_get("bygrpc")) };
     client.invoke_service(call).await.unwrap();
     let span = collector.wait_for("named", &format!("CallLocal/{id}/bygrpc")).await;
     assert_eq!(span.attributes["net.peer.name"], id);
@@ -250,7 +248,7 @@ async fn baggage_is_passed_on_and_echoed_or_refused() {
 
     let mut client = DaprClient::connect(format!("http://127.0.0.1:{}", sidecar.grpc)).await.unwrap();
     let request = |baggage: &str| {
-        let message = Some(InvokeRequest { method: "z".to_owned(), ..InvokeRequest::default() });
+        let message = Some(by_get("z"));
         let mut request = tonic::Request::new(InvokeServiceRequest { id: id.clone(), message });
         request.metadata_mut().insert("baggage", baggage.parse().unwrap());
         request
@@ -267,4 +265,9 @@ async fn a_protocol_that_is_none_stops_the_start() {
     let wrong = configuration("{samplingRate: \"1\", otel: {endpointAddress: \"c:1\", protocol: tcp}}");
     let mut sidecar = options(&unique("app"), &wrong).spawn().unwrap();
     assert!(sidecar.wait_for_exit(Duration::from_secs(10)).await.is_some_and(|status| !status.success()));
+}
+
+fn by_get(method: &str) -> InvokeRequest {
+    let extension = HttpExtension { verb: Verb::Get.into(), ..HttpExtension::default() };
+    InvokeRequest { method: method.to_owned(), http_extension: Some(extension), ..InvokeRequest::default() }
 }
