@@ -1,49 +1,45 @@
 //! One sidecar, from start to stop.
 
+mod parts;
 mod resolver;
+mod serving;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::Future;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
-use pillion_api::grpc::{ApiRules, FrontOptions, GrpcApi, GrpcFront};
-use pillion_api::http::{HttpApi, HttpFront, HttpOptions, HttpRules};
-use pillion_api::runtime_info::AppConnection;
-use pillion_building_blocks::pubsub::{PubSubs, Subscriptions};
-use pillion_building_blocks::secrets::SecretStores;
-use pillion_building_blocks::state::StateStores;
-use pillion_contract::{DiscoveryContext, NameResolver, Registry};
+use pillion_building_blocks::pubsub::Subscriptions;
+use pillion_contract::{DiscoveryContext, Registry};
 use pillion_core::board::Board;
 use pillion_core::log::Logger;
-use pillion_core::secret::Secret;
 use pillion_identity::Identity;
 use pillion_invocation::endpoint::Endpoints;
-use pillion_invocation::{AccessControl, InternalServer, Invoker, InvokerOptions};
-use pillion_resources::types::Configuration;
-use pillion_runtime::app_channel::{AppChannel, AppHealth};
+use pillion_runtime::app_channel::AppHealth;
 use pillion_runtime::resiliency::Policies;
-use pillion_security::MutualTls;
 use pillion_telemetry::metrics::Metrics;
-use pillion_telemetry::trace::Tracer;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::app::{self, AppLife, AppQuestions, RUNTIME, announce_ready};
-use crate::components::{Blocks, ComponentHost};
+use crate::app::{self, RUNTIME, announce_ready};
+use crate::components::ComponentHost;
 use crate::environment::Environment;
 use crate::health::Readiness;
 use crate::info::Info;
-use crate::listeners::{Endpoint, Listeners};
+use crate::listeners::Listeners;
 use crate::mcp::McpServers;
 use crate::operator::Operator;
 use crate::options::{Mode, Options};
 use crate::tracing::Tracers;
-use crate::{metrics, profile, reload, resources, security};
+use crate::{metrics, reload, resources, security};
+use parts::{
+    access_control, app_connection, app_life, app_questions, component_host, features, invoker,
+    warn_about_missing_parts,
+};
 use resolver::OpenResolver;
+use serving::{Parts, serve};
 
 /// The namespace of a sidecar without `NAMESPACE`.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -430,297 +426,4 @@ async fn start(
         identity,
         log,
     })
-}
-
-fn warn_about_missing_parts(options: &Options, log: &Logger) {
-    options.notices.iter().for_each(|notice| log.warn(notice));
-    let given = |name: &str| options.control_plane_given.contains(&name);
-    if given("placement") {
-        log.warn("Actor runtime disabled: actors are not supported by this version yet; --placement-host-address is not used");
-    } else {
-        log.warn(
-            "Actor runtime disabled: placement service is not configured. Actors and Workflow APIs will be unavailable",
-        );
-    }
-    if given("scheduler") {
-        log.warn("Scheduler disabled: jobs and reminders are not supported by this version yet; --scheduler-host-address is not used");
-    } else {
-        log.warn("No scheduler host addresses provided. Scheduler disabled");
-    }
-}
-
-fn access_control(
-    options: &Options,
-    configuration: &Configuration,
-    recorded: &Metrics,
-    log: &Logger,
-) -> Result<Option<Arc<AccessControl>>, String> {
-    let is_http = options.app_protocol.is_http();
-    AccessControl::compile(&configuration.access_control, is_http, recorded.clone(), log.scope("dapr.acl"))
-        .map(|access| access.map(Arc::new))
-        .map_err(|error| error.to_string())
-}
-
-fn component_host(
-    options: &Options,
-    environment: &Environment,
-    registry: Registry,
-    configuration: &Configuration,
-    policies: Arc<Policies>,
-    (tracer, metrics, board): (&Tracer, &Metrics, &Board),
-    log: &Logger,
-) -> Arc<ComponentHost> {
-    let namespace = environment.non_empty("NAMESPACE");
-    let blocks = Blocks {
-        state: Arc::new(StateStores::new(&options.app_id, namespace, policies.clone()).with_metrics(metrics.clone())),
-        secrets: Arc::new(
-            SecretStores::new(configuration.secrets_scopes.clone(), policies.clone()).with_metrics(metrics.clone()),
-        ),
-        pubsub: Arc::new(
-            PubSubs::new(&options.app_id, namespace.unwrap_or(DEFAULT_NAMESPACE), policies)
-                .traced(tracer.clone())
-                .with_metrics(metrics.clone()),
-        ),
-    };
-    Arc::new(ComponentHost {
-        registry,
-        blocks,
-        environment: environment.clone(),
-        app_id: options.app_id.clone(),
-        namespace: namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned(),
-        data_dir: environment.data_dir(),
-        has_actors: options.control_plane_given.contains(&"placement"),
-        strict_sandbox: configuration.spec["wasm"]["strictSandbox"].as_bool().unwrap_or(false),
-        metrics: metrics.clone(),
-        board: board.clone(),
-        log: log.clone(),
-        cancel: CancellationToken::new(),
-        loaded: Mutex::default(),
-        idle: Mutex::default(),
-        pipelines: Mutex::default(),
-        subscriptions: OnceLock::new(),
-        closers: TaskTracker::new(),
-    })
-}
-
-fn invoker(
-    options: &Options,
-    environment: &Environment,
-    host: &ComponentHost,
-    host_address: String,
-    resolver: Arc<dyn NameResolver>,
-    endpoints: Endpoints,
-    policies: Arc<Policies>,
-) -> Invoker {
-    let settings = InvokerOptions {
-        app_id: options.app_id.clone(),
-        namespace: host.namespace.clone(),
-        host_address,
-        host_name: environment.host_name.clone(),
-        max_body_bytes: options.max_body_bytes,
-    };
-    let log = host.log.scope("dapr.runtime.direct_messaging");
-    Invoker::new(settings, resolver, endpoints, policies, log).with_metrics(host.metrics.clone())
-}
-
-fn app_connection(options: &Options) -> Option<AppConnection> {
-    let health = options.app_health.as_ref();
-    Some(AppConnection {
-        port: options.app_port?,
-        protocol: options.app_protocol.name().to_owned(),
-        channel_address: options.app_channel_address.clone(),
-        max_concurrency: i32::try_from(options.app_max_concurrency).unwrap_or(i32::MAX),
-        health: health.map(|health| (health.path.clone(), health.interval, health.timeout, health.threshold)),
-    })
-}
-
-fn features(configuration: &Configuration) -> Vec<String> {
-    let mut features: Vec<String> =
-        configuration.features.iter().filter(|(_, enabled)| **enabled).map(|(name, _)| name.clone()).collect();
-    let hot_reload = "HotReload".to_owned();
-    if reload::is_enabled(configuration) && !features.contains(&hot_reload) {
-        features.push(hot_reload);
-    }
-    features
-}
-
-fn app_questions(options: &Options, channel: AppChannel, info: &Info) -> Arc<AppQuestions> {
-    Arc::new(AppQuestions {
-        app_id: options.app_id.clone(),
-        channel,
-        ask_subscriptions: options.ask_subscriptions,
-        host: info.host.clone(),
-        subscriptions: info.subscriptions.clone(),
-        policies: info.policies.clone(),
-        state: tokio::sync::Mutex::default(),
-        log: info.log.clone(),
-    })
-}
-
-fn app_life(
-    options: &Options,
-    port: u16,
-    channel: AppChannel,
-    questions: Arc<AppQuestions>,
-    info: &Info,
-    health: AppHealth,
-    closing: CancellationToken,
-) -> AppLife {
-    AppLife {
-        app_id: options.app_id.clone(),
-        host: options.app_channel_address.clone(),
-        port,
-        protocol: options.app_protocol,
-        channel,
-        health,
-        probes: options.app_health.clone(),
-        ask_config: options.ask_config,
-        questions,
-        subscriptions: info.subscriptions.clone(),
-        drain: if options.graceful_shutdown.is_zero() { NEVER } else { options.graceful_shutdown },
-        tracer: info.tracer.clone(),
-        board: info.board.clone(),
-        log: info.log.clone(),
-        closing,
-    }
-}
-
-/// What the servers are made of.
-struct Parts<'a> {
-    options: &'a Options,
-    environment: &'a Environment,
-    configuration: &'a Configuration,
-    info: &'a Arc<Info>,
-    invoker: &'a Arc<Invoker>,
-    idle: &'a CancellationToken,
-    /// `None` = plain connections with other sidecars.
-    tls: Option<&'a MutualTls>,
-    access: Option<Arc<AccessControl>>,
-}
-
-fn serve(
-    parts: Parts<'_>,
-    listeners: Listeners,
-    servers: &TaskTracker,
-    serving: &CancellationToken,
-    log: &Logger,
-) -> Result<(), String> {
-    let Parts { options, configuration, info, invoker, .. } = parts;
-    let channels = invoker.clone();
-    let internal = InternalServer::new(
-        Arc::new(move || channels.app_channel()),
-        options.max_body_bytes,
-        log.scope("dapr.runtime.grpc.internal"),
-    )
-    .traced(info.tracer.clone(), &options.app_id)
-    .with_metrics(info.host.metrics.clone())
-    .controlled(parts.access)
-    .secured(parts.tls)
-    .map_err(|error| format!("TLS with other sidecars: {error}"))?;
-    let token = parts.environment.non_empty("DAPR_API_TOKEN").map(|token| Secret::new(token.to_owned()));
-    let blocks = &info.host.blocks;
-    let http = HttpFront::new(
-        HttpApi {
-            info: info.clone(),
-            invoker: invoker.clone(),
-            state: blocks.state.clone(),
-            secrets: blocks.secrets.clone(),
-            pubsub: blocks.pubsub.clone(),
-        },
-        HttpOptions {
-            api_token: token.clone(),
-            rules: HttpRules::new(&configuration.api_allowed, &configuration.api_denied),
-            allowed_origins: options.allowed_origins.clone(),
-            max_body_bytes: options.max_body_bytes,
-            read_buffer_bytes: options.read_buffer_bytes,
-            http2: !parts.environment.is_truthy("DAPR_HTTP_DISABLE_H2C"),
-            api_logging: options.api_logging.or(configuration.api_logging).unwrap_or(false),
-            obfuscate_urls: configuration.api_logging_obfuscate_urls,
-            omit_health_checks: configuration.api_logging_omit_health_checks,
-            pipeline: info.host.pipeline("server", "spec.httpPipeline", &configuration.http_pipeline),
-            idle: parts.idle.clone(),
-            metrics: info.host.metrics.clone(),
-            tracer: info.tracer.clone(),
-            log: log.clone(),
-        },
-    );
-    let grpc = GrpcFront::new(
-        GrpcApi {
-            info: info.clone(),
-            invoker: invoker.clone(),
-            state: blocks.state.clone(),
-            secrets: blocks.secrets.clone(),
-            pubsub: blocks.pubsub.clone(),
-            subscriptions: info.subscriptions.clone(),
-            max_body_bytes: options.max_body_bytes,
-        },
-        FrontOptions {
-            api_token: token,
-            rules: ApiRules::new(&configuration.api_allowed, &configuration.api_denied),
-            max_body_bytes: options.max_body_bytes,
-            read_buffer_bytes: options.read_buffer_bytes,
-            metrics: info.host.metrics.clone(),
-            tracer: info.tracer.clone(),
-            log: log.scope("dapr.runtime.grpc.api"),
-        },
-    );
-    let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| drop(servers.spawn(task));
-    if let Some(listener) = listeners.public {
-        spawn(Box::pin(http.public().serve(listener, serving.clone())));
-    }
-    for endpoint in listeners.http {
-        match endpoint {
-            Endpoint::Tcp(listener) => spawn(Box::pin(http.clone().serve(listener, serving.clone()))),
-            Endpoint::Unix(listener, file) => {
-                let server = http.clone().serve_unix(listener, serving.clone());
-                spawn(Box::pin(async move {
-                    server.await;
-                    drop(file);
-                }));
-            }
-        }
-    }
-    for endpoint in listeners.grpc {
-        match endpoint {
-            Endpoint::Tcp(listener) => spawn(Box::pin(grpc.clone().serve(listener, serving.clone()))),
-            Endpoint::Unix(listener, file) => {
-                let server = grpc.clone().serve_unix(listener, serving.clone());
-                spawn(Box::pin(async move {
-                    server.await;
-                    drop(file);
-                }));
-            }
-        }
-    }
-    if options.unix_socket_dir.is_some() {
-        log.info("API gRPC server is running on a Unix Domain Socket");
-        log.info("HTTP server is running on a Unix Domain Socket");
-    } else {
-        log.info(format_args!("API gRPC server is running on port {}", options.grpc_port));
-        log.info(format_args!("HTTP server is running on port {}", options.http_port));
-    }
-    log.info(format_args!("The request body size parameter is: {} bytes", options.max_body_bytes));
-    if let Ok(address) = listeners.internal.local_addr() {
-        log.info(format_args!(
-            "Internal gRPC server is running on {}:{}",
-            options.internal_listen_address,
-            address.port()
-        ));
-    }
-    spawn(Box::pin(internal.serve(listeners.internal, listeners.shortcut, serving.clone())));
-    let (purged, cancel) = (invoker.clone(), serving.clone());
-    spawn(Box::pin(async move { purged.peers().run_purge(cancel).await }));
-    for listener in listeners.profile {
-        if let Ok(address) = listener.local_addr() {
-            log.info(format_args!("HTTP profiling server listening on: {address}"));
-        }
-        spawn(Box::pin(profile::serve(listener, log.clone(), serving.clone())));
-    }
-    if let Some(listener) = listeners.metrics {
-        if let Ok(address) = listener.local_addr() {
-            log.info(format_args!("metrics server started on {address}/"));
-        }
-        spawn(Box::pin(metrics::serve(listener, info.host.metrics.clone(), log.clone(), serving.clone())));
-    }
-    Ok(())
 }
