@@ -3,7 +3,6 @@
 mod bench;
 mod codegen;
 mod deny;
-mod dist;
 mod errors;
 mod fuzz;
 mod layers;
@@ -19,7 +18,6 @@ const USAGE: &str = "usage: cargo xtask <command>
   codegen [--check]    generate (or compare) the protocol code
   errors [--check]     print the error table to docs/errors.md (or compare)
   bench <what> …       measure; `cargo xtask bench` lists the options
-  dist [--without-profile]  build the binary to hand out, optimised by a profile of the bench's work
   fuzz lifecycle …     the life of sidecars under load and an oracle; tests/integration/tests/it/lifecycle.rs
   demo …               scripts/demo
   test …               scripts/test";
@@ -45,7 +43,6 @@ fn run(args: &[String]) -> Result<()> {
         "codegen" => codegen::run(rest),
         "errors" => errors::run(rest),
         "bench" => bench::run(rest),
-        "dist" => dist::run(rest),
         "fuzz" => fuzz::run(rest),
         "bench-echo" => bench::echo::run(), // started by `bench`
         "bench-echo-grpc" => bench::grpc_echo::run(),
