@@ -5,6 +5,7 @@ use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -116,13 +117,10 @@ impl SidecarOptions {
         ports.into_iter().for_each(crate::Reserved::release);
         let mut child = command.spawn().with_context(|| format!("start {command:?}"))?;
         let log = Arc::new(Mutex::new(String::new()));
-        if let Some(stdout) = child.stdout.take() {
-            collect(stdout, Arc::clone(&log));
-        }
-        if let Some(stderr) = child.stderr.take() {
-            collect(stderr, Arc::clone(&log));
-        }
-        Ok(Sidecar { child, log, app_id: self.app_id.clone(), http, grpc, internal, metrics, public })
+        let stdout = child.stdout.take().map(|stdout| collect(stdout, Arc::clone(&log)));
+        let stderr = child.stderr.take().map(|stderr| collect(stderr, Arc::clone(&log)));
+        let readers = stdout.into_iter().chain(stderr).collect();
+        Ok(Sidecar { child, log, readers, app_id: self.app_id.clone(), http, grpc, internal, metrics, public })
     }
 
     /// Starts the process and waits until `/v1.0/healthz` answers 204.
@@ -153,6 +151,8 @@ impl SidecarOptions {
 pub struct Sidecar {
     child: Child,
     log: Arc<Mutex<String>>,
+    /// Threads that fill the log.
+    readers: Vec<JoinHandle<()>>,
     app_id: String,
     /// Port of the HTTP API.
     pub http: u16,
@@ -292,11 +292,22 @@ impl Sidecar {
         let deadline = tokio::time::Instant::now() + limit;
         while tokio::time::Instant::now() < deadline {
             if let Ok(Some(status)) = self.child.try_wait() {
+                self.log_is_read().await;
                 return Some(status);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
         None
+    }
+
+    /// Waits until what an ended process wrote is in the log; not for long, since a child of it may hold its output open.
+    async fn log_is_read(&self) {
+        for _ in 0..100 {
+            if self.readers.iter().all(JoinHandle::is_finished) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
     }
 
     /// Ends the process at once, as `kill -9` does.
@@ -320,12 +331,12 @@ impl Drop for Sidecar {
     }
 }
 
-fn collect(stream: impl Read + Send + 'static, log: Arc<Mutex<String>>) {
+fn collect(stream: impl Read + Send + 'static, log: Arc<Mutex<String>>) -> JoinHandle<()> {
     std::thread::spawn(move || {
         for line in BufReader::new(stream).lines().map_while(Result::ok) {
             let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
             log.push_str(&line);
             log.push('\n');
         }
-    });
+    })
 }
