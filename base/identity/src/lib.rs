@@ -6,6 +6,7 @@
 //! anchors never replaces what works. *Source:* spec internals.md §5.2, §5.6.
 
 mod anchors;
+pub mod connector;
 mod options;
 mod renewal;
 mod sentry;

@@ -4,28 +4,18 @@
 //! and is made at most 5 times.
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::io;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use http::Uri;
-use hyper_util::rt::TokioIo;
 use pillion_core::log::Logger;
 use pillion_proto::sentry::v1::ca_client::CaClient;
 use pillion_proto::sentry::v1::{SignCertificateRequest, SignCertificateResponse};
-use pillion_security::tls::{self, Peer, SharedAnchors, unnamed};
+use pillion_security::tls::{self, Peer, SharedAnchors};
 use pillion_security::{Certificate, PrivateKey, SpiffeId, jwt, request};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::ClientConfig;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Status};
-use tower_service::Service;
 
+use crate::connector::{Connector, innermost, target};
 use crate::{Error, Options};
 
 /// *Source:* the original's `sentrySignTimeout`, `sentryMaxRetries` and the pause of its retry library.
@@ -140,61 +130,11 @@ async fn connect(options: &Options, anchors: &SharedAnchors) -> Result<Channel, 
     let peer = Peer::Exactly(options.sentry.clone());
     let tls = tls::client(None, anchors.clone(), peer).map_err(|error| format!("TLS cannot be set up: {error}"))?;
     let address = target(&options.sentry_address).to_owned();
-    let connector = Connector { address: address.clone(), sentry: options.sentry.to_string(), tls: Arc::new(tls) };
+    let connector = Connector::new("sentry", &address, &options.sentry, Arc::new(tls));
     let endpoint = Endpoint::from_static(AUTHORITY);
     match tokio::time::timeout(CONNECT_TIMEOUT, endpoint.connect_with_connector(connector)).await {
         Ok(connected) => connected.map_err(|error| innermost(&error)),
         Err(_) => Err(format!("no connection to sentry at {address} within {} s", CONNECT_TIMEOUT.as_secs())),
-    }
-}
-
-/// The address in a target as the gRPC library of the original takes it.
-fn target(text: &str) -> &str {
-    ["dns:///", "passthrough:///", "dns:", "passthrough:"]
-        .iter()
-        .find_map(|scheme| text.strip_prefix(scheme))
-        .unwrap_or(text)
-}
-
-/// The text of ours under those of the libraries.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
-}
-
-/// Opens the one connection of a request to sentry.
-struct Connector {
-    address: String,
-    sentry: String,
-    tls: Arc<ClientConfig>,
-}
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<TlsStream<TcpStream>>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let (address, sentry, tls) = (self.address.clone(), self.sentry.clone(), self.tls.clone());
-        Box::pin(async move {
-            let told = |text: String| io::Error::other(text);
-            let stream = TcpStream::connect(&address)
-                .await
-                .map_err(|error| told(format!("cannot connect to sentry at {address}: {error}")))?;
-            let _ = stream.set_nodelay(true); // only slower without it
-            let secured = TlsConnector::from(tls)
-                .connect(unnamed(), stream)
-                .await
-                .map_err(|error| told(format!("TLS with sentry ({sentry}) at {address} failed: {error}")))?;
-            Ok(TokioIo::new(secured))
-        })
     }
 }
 

@@ -4,28 +4,18 @@
 //! [`super`] keeps the answers. *Source:* times and counts are those of the original's `pkg/operator/client` and loaders.
 
 use std::future::Future;
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Uri;
-use hyper_util::rt::TokioIo;
 use pillion_core::log::Logger;
+use pillion_identity::connector::{Connector, innermost, target};
 use pillion_proto::operator::v1 as wire;
 use pillion_proto::operator::v1::operator_client::OperatorClient;
-use pillion_security::tls::{Peer, unnamed};
+use pillion_security::tls::Peer;
 use pillion_security::{MutualTls, SpiffeId, TrustDomain};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
-use tokio_rustls::TlsConnector;
-use tokio_rustls::client::TlsStream;
-use tokio_rustls::rustls::ClientConfig;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Response, Status, Streaming};
-use tower_service::Service;
 
 use super::Kind;
 use crate::options::Options;
@@ -69,8 +59,8 @@ impl Client {
             .map_err(|error| format!("the identity of the operator: {error}; check --control-plane-namespace"))?;
         let peer = Peer::Exactly(id.clone());
         let config = tls.client(peer, b"h2").map_err(|error| format!("TLS cannot be set up: {error}"))?;
-        let address = options.control_plane_address.trim_start_matches("dns:///").to_owned();
-        let connector = Connector { address: address.clone(), operator: id.to_string(), tls: config };
+        let address = target(&options.control_plane_address).to_owned();
+        let connector = Connector::new("the operator", &address, &id, config);
         let end = Instant::now() + DIAL_LIMIT;
         let mut told = String::new();
         loop {
@@ -216,48 +206,5 @@ where
         }
         attempt += 1;
         sleep(CALL_PAUSE).await;
-    }
-}
-
-/// The text of ours under those of the libraries.
-fn innermost(error: &dyn std::error::Error) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
-}
-
-/// Opens connections to the operator.
-#[derive(Clone)]
-struct Connector {
-    address: String,
-    operator: String,
-    tls: Arc<ClientConfig>,
-}
-
-impl Service<Uri> for Connector {
-    type Response = TokioIo<TlsStream<TcpStream>>;
-    type Error = io::Error;
-    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: Uri) -> Self::Future {
-        let Self { address, operator, tls } = self.clone();
-        Box::pin(async move {
-            let told = |text: String| io::Error::other(text);
-            let stream = TcpStream::connect(&address)
-                .await
-                .map_err(|error| told(format!("cannot connect to the operator at {address}: {error}")))?;
-            let _ = stream.set_nodelay(true); // only slower without it
-            let secured = TlsConnector::from(tls)
-                .connect(unnamed(), stream)
-                .await
-                .map_err(|error| told(format!("TLS with the operator ({operator}) at {address} failed: {error}")))?;
-            Ok(TokioIo::new(secured))
-        })
     }
 }

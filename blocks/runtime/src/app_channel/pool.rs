@@ -20,16 +20,16 @@ use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use parking_lot::Mutex;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::{OnceCell, OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::client::TlsStream;
+use tokio_util::either::Either;
 
 use super::tls::TlsClient;
 use crate::body::{Body, BodyError};
 use crate::http1::client::{Answer, AnswerBody, Connection, Streaming, write_request};
-use crate::socket::{Socket, UnixSocket};
+use crate::socket::UnixSocket;
 
 /// Connections per host. *Source:* spec app_channel.md §1.
 pub const MAX_CONNECTIONS: usize = 1024;
@@ -299,15 +299,15 @@ impl HostPool {
 
     async fn connect(&self) -> Result<Stream, SendError> {
         let stream = match self.take_shortcut().await {
-            Some(stream) => Socket::Unix(stream),
-            None => Socket::Tcp(self.dial().await?),
+            Some(stream) => Either::Right(stream),
+            None => Either::Left(self.dial().await?),
         };
         match self.protocol {
-            Protocol::Http1 | Protocol::H2c => Ok(Stream::Plain(stream)),
+            Protocol::Http1 | Protocol::H2c => Ok(Either::Left(stream)),
             Protocol::Https | Protocol::HttpsUnverified => {
                 let tls = self.tls().await.map_err(|source| self.refused(source))?;
                 let secured = tls.connect(&self.host, stream).await.map_err(|source| self.refused(source))?;
-                Ok(Stream::Tls(Box::new(secured)))
+                Ok(Either::Right(Box::new(secured)))
             }
         }
     }
@@ -413,61 +413,10 @@ async fn sweep(pool: Weak<HostPool>) {
     }
 }
 
-/// A stream to a server, in clear text or not.
-enum Stream {
-    Plain(Socket),
-    Tls(Box<TlsStream<Socket>>),
-}
-
-impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        }
-    }
-}
-
-impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
-            Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
-        }
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffers: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, buffers),
-            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, buffers),
-        }
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        match self {
-            Self::Plain(stream) => stream.is_write_vectored(),
-            Self::Tls(stream) => stream.is_write_vectored(),
-        }
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
+/// A connection to a server: by the network, or within this machine.
+type Socket = Either<TcpStream, UnixSocket>;
+/// The same in clear text, or over TLS.
+type Stream = Either<Socket, Box<TlsStream<Socket>>>;
 
 /// A streamed body of [`crate::http1`] that returns its connection at its end; dropping it early closes the connection.
 struct StreamingBody {
