@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use pillion_core::flags::{Flag, FlagError, FlagSet, Kind, Parsed, nearest};
 
 use crate::console;
@@ -48,6 +48,23 @@ pub(crate) struct Program {
 /// Flags whose default may come from `DAPR_<NAME>`. *Source:* the flags the original binds to its environment.
 const FROM_ENVIRONMENT: [&str; 5] =
     ["placement-host-address", "scheduler-host-address", "network", "image-registry", "runtime-version"];
+
+/// The flag of commands that answer programs too.
+pub(crate) fn output_flag() -> Flag {
+    Flag::new(Kind::Text, "output", "text", "the `format`: text or json").short('o')
+}
+
+/// Whether [`output_flag`] asks for JSON.
+///
+/// # Errors
+/// It asks for something else.
+pub(crate) fn wants_json(parsed: &Parsed) -> Result<bool> {
+    match parsed.text("output") {
+        "text" => Ok(false),
+        "json" => Ok(true),
+        other => bail!("the output format is {other:?}; expected text or json"),
+    }
+}
 
 /// Flags of every command.
 pub(crate) fn global_flags() -> [Flag; 2] {

@@ -14,7 +14,7 @@ use anyhow::bail;
 use pillion_core::flags::{Flag, FlagSet, Kind, Parsed};
 use serde_json::json;
 
-use crate::command::{Command, Outcome, block_on_local};
+use crate::command::{Command, Outcome, block_on_local, output_flag, wants_json};
 use crate::console;
 use crate::context::Context;
 use finding::{Finding, State};
@@ -36,18 +36,14 @@ pub(crate) const COMMAND: Command = Command {
                 "",
                 "`directories` of resources to check; the default ones when not given",
             ),
-            Flag::new(Kind::Text, "output", "text", "the `format`: text or json").short('o'),
+            output_flag(),
         ])
     },
     run,
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
-    let json = match parsed.text("output") {
-        "text" => false,
-        "json" => true,
-        other => bail!("the output format is {other:?}; expected text or json"),
-    };
+    let json = wants_json(parsed)?;
     let app_id = match parsed.positional() {
         [] => Some(parsed.text("app-id")).filter(|id| !id.is_empty() && *id != "all"),
         [all] if all == "all" && !parsed.given("app-id") => None,

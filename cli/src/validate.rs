@@ -3,12 +3,11 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-use anyhow::bail;
 use pillion_core::flags::{Flag, FlagSet, Kind, Parsed};
 use pillion_resources::{Finding, LoadOptions, read_document, validate_path};
 use serde_json::json;
 
-use crate::command::{Command, Outcome};
+use crate::command::{Command, Outcome, output_flag, wants_json};
 use crate::console;
 use crate::context::Context;
 use crate::run::file;
@@ -22,20 +21,14 @@ pub(crate) const COMMAND: Command = Command {
               The exit code is 1 when there is an error.",
     examples: "  dapr validate\n  dapr validate ./components\n  dapr validate dapr.yaml -o json",
     flags: || {
-        FlagSet::new().with_all([
-            Flag::new(Kind::Text, "output", "text", "the `format`: text or json").short('o'),
-            Flag::new(Kind::Bool, "strict", "", "give the exit code 1 for warnings too"),
-        ])
+        FlagSet::new()
+            .with_all([output_flag(), Flag::new(Kind::Bool, "strict", "", "give the exit code 1 for warnings too")])
     },
     run,
 };
 
 fn run(context: &Context, parsed: &Parsed) -> Outcome {
-    let json = match parsed.text("output") {
-        "text" => false,
-        "json" => true,
-        other => bail!("the output format is {other:?}; expected text or json"),
-    };
+    let json = wants_json(parsed)?;
     let paths: Vec<PathBuf> = parsed.positional().iter().map(PathBuf::from).collect();
     let paths = if paths.is_empty() { vec![PathBuf::from(".")] } else { paths };
     let findings = check(context, &paths);

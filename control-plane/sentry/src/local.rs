@@ -45,7 +45,7 @@ impl Local {
         let owned = directory.to_owned();
         let prepared = tokio::task::spawn_blocking(move || prepare(&owned)).await;
         let lock = prepared.map_err(|error| error.to_string()).and_then(|lock| lock).map_err(RunError::new)?;
-        let files = files(directory);
+        let files = CredentialFiles::of(directory);
         let roots = files.root.clone();
         let cancel = CancellationToken::new();
         let started = start(options(files), &log, cancel.clone()).await;
@@ -95,7 +95,7 @@ fn prepare(directory: &Path) -> Result<std::fs::File, String> {
         .map_err(|error| failed("make the directory", &error))?;
     let lock = std::fs::File::create(directory.join("lock")).map_err(|error| failed("write into", &error))?;
     flock(&lock, FlockOperation::LockExclusive).map_err(|error| failed("lock", &error))?;
-    let files = files(directory);
+    let files = CredentialFiles::of(directory);
     if ends_soon(&files.root) || ends_soon(&files.issuer_chain) {
         for file in [&files.root, &files.issuer_chain, &files.issuer_key] {
             std::fs::remove_file(file).map_err(|error| failed("replace the authority in", &error))?;
@@ -109,16 +109,6 @@ fn ends_soon(file: &Path) -> bool {
     let Ok(text) = std::fs::read(file) else { return false };
     let limit = SystemTime::now() + LEFT_MIN;
     Certificate::from_pem(&text).is_ok_and(|all| all.iter().any(|certificate| certificate.not_after() < limit))
-}
-
-fn files(directory: &Path) -> CredentialFiles {
-    CredentialFiles {
-        root: directory.join("ca.crt"),
-        issuer_chain: directory.join("issuer.crt"),
-        issuer_key: directory.join("issuer.key"),
-        token_key: directory.join("jwt.key"),
-        key_set: directory.join("jwks.json"),
-    }
 }
 
 fn options(files: CredentialFiles) -> Options {

@@ -69,6 +69,19 @@ pub struct CredentialFiles {
     pub key_set: PathBuf,
 }
 
+impl CredentialFiles {
+    /// The files of `directory` with the names they have unless flags say otherwise.
+    pub(crate) fn of(directory: &Path) -> Self {
+        Self {
+            root: directory.join("ca.crt"),
+            issuer_chain: directory.join("issuer.crt"),
+            issuer_key: directory.join("issuer.key"),
+            token_key: directory.join("jwt.key"),
+            key_set: directory.join("jwks.json"),
+        }
+    }
+}
+
 /// How JWT SVIDs are made.
 #[derive(Clone, Debug)]
 #[allow(missing_docs)]

@@ -92,20 +92,10 @@ mod tests {
 
     use super::*;
 
-    fn files(directory: &Path) -> CredentialFiles {
-        CredentialFiles {
-            root: directory.join("ca.crt"),
-            issuer_chain: directory.join("issuer.crt"),
-            issuer_key: directory.join("issuer.key"),
-            token_key: directory.join("jwt.key"),
-            key_set: directory.join("jwks.json"),
-        }
-    }
-
     #[tokio::test]
     async fn material_comes_back_and_is_for_its_owner() {
         let directory = tempfile::tempdir().unwrap();
-        let store = FileStore::new(files(directory.path()));
+        let store = FileStore::new(CredentialFiles::of(directory.path()));
         assert!(store.load().await.unwrap() == Material::default());
         let material = Material { root: Some(b"r".to_vec()), issuer_key: Some(b"k".to_vec()), ..Material::default() };
         store.save(&material).await.unwrap();
@@ -117,7 +107,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_missing_directory_is_told() {
-        let store = FileStore::new(files(Path::new("/nonexistent/here")));
+        let store = FileStore::new(CredentialFiles::of(Path::new("/nonexistent/here")));
         let material = Material { root: Some(Vec::new()), ..Material::default() };
         assert!(store.save(&material).await.unwrap_err().contains("check that the directory exists"));
     }

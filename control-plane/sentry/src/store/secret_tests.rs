@@ -9,14 +9,7 @@ const SECRET: &str = "/api/v1/namespaces/system/secrets/dapr-trust-bundle";
 const MAP: &str = "/api/v1/namespaces/system/configmaps/dapr-trust-bundle";
 
 async fn store(fake: &FakeKube) -> SecretStore {
-    let file = |name: &str| Path::new("/credentials").join(name);
-    let files = CredentialFiles {
-        root: file("ca.crt"),
-        issuer_chain: file("issuer.crt"),
-        issuer_key: file("issuer.key"),
-        token_key: file("jwt.key"),
-        key_set: file("jwks.json"),
-    };
+    let files = CredentialFiles::of(Path::new("/credentials"));
     SecretStore::new(fake.client().await, "system", &files)
 }
 

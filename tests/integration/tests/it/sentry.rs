@@ -139,10 +139,19 @@ impl Drop for Sentry {
     }
 }
 
+/// Connects to a port of this machine over TLS.
 #[derive(Clone)]
-struct Dial {
-    port: u16,
-    tls: Arc<tokio_rustls::rustls::ClientConfig>,
+pub(crate) struct Dial {
+    pub(crate) port: u16,
+    pub(crate) tls: Arc<tokio_rustls::rustls::ClientConfig>,
+}
+
+impl Dial {
+    pub(crate) async fn connect(&self) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
+        let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
+        let name = "localhost".try_into().map_err(std::io::Error::other)?;
+        TlsConnector::from(self.tls.clone()).connect(name, stream).await
+    }
 }
 
 impl tower_service::Service<http::Uri> for Dial {
@@ -156,11 +165,7 @@ impl tower_service::Service<http::Uri> for Dial {
 
     fn call(&mut self, _: http::Uri) -> Self::Future {
         let dial = self.clone();
-        Box::pin(async move {
-            let stream = TcpStream::connect(("127.0.0.1", dial.port)).await?;
-            let name = "localhost".try_into().map_err(std::io::Error::other)?;
-            TlsConnector::from(dial.tls).connect(name, stream).await.map(TokioIo::new)
-        })
+        Box::pin(async move { dial.connect().await.map(TokioIo::new) })
     }
 }
 

@@ -1,11 +1,8 @@
 //! Calls made by hand on the port for sidecars, with a true identity: what no sidecar would send.
 
 use std::collections::HashMap;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use hyper_util::rt::TokioIo;
 use pillion_proto::common::v1::http_extension::Verb;
 use pillion_proto::common::v1::{HttpExtension, InvokeRequest};
 use pillion_proto::components::v1::PingRequest;
@@ -16,55 +13,24 @@ use pillion_security::SpiffeId;
 use pillion_security::tls::{Peer, client};
 use pillion_testkit::{Binary, Sidecar};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
-use tokio_rustls::TlsConnector;
 use tonic::transport::{Channel, Endpoint};
 use tonic::{Code, Request, Status};
 
 use super::{PUBLIC_ONLY, Secured, http_app};
 use crate::grpc_proxy::app as grpc_app;
-use crate::sentry::Sentry;
+use crate::sentry::{Dial, Sentry};
 
-/// Connects to the port for sidecars with an identity that sentry gave.
-#[derive(Clone)]
-struct Dial {
-    port: u16,
-    tls: Arc<tokio_rustls::rustls::ClientConfig>,
-}
-
-impl Dial {
-    async fn new(sentry: &Sentry, app_id: &str, callee: &Sidecar, protocol: &[u8]) -> Self {
-        let (identity, anchors) = sentry.identity(app_id).await;
-        let id = SpiffeId::parse(&format!("spiffe://public/ns/default/{}", callee.app_id())).unwrap();
-        let mut tls = client(Some(identity), anchors, Peer::Exactly(id)).unwrap();
-        tls.alpn_protocols = vec![protocol.to_vec()];
-        Self { port: callee.internal, tls: Arc::new(tls) }
-    }
-
-    async fn connect(&self) -> std::io::Result<tokio_rustls::client::TlsStream<TcpStream>> {
-        let stream = TcpStream::connect(("127.0.0.1", self.port)).await?;
-        let name = "localhost".try_into().map_err(std::io::Error::other)?;
-        TlsConnector::from(self.tls.clone()).connect(name, stream).await
-    }
-}
-
-impl tower_service::Service<http::Uri> for Dial {
-    type Response = TokioIo<tokio_rustls::client::TlsStream<TcpStream>>;
-    type Error = std::io::Error;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
-
-    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn call(&mut self, _: http::Uri) -> Self::Future {
-        let dial = self.clone();
-        Box::pin(async move { dial.connect().await.map(TokioIo::new) })
-    }
+/// The port for sidecars, and an identity that sentry gave to show there.
+async fn dial(sentry: &Sentry, app_id: &str, callee: &Sidecar, protocol: &[u8]) -> Dial {
+    let (identity, anchors) = sentry.identity(app_id).await;
+    let id = SpiffeId::parse(&format!("spiffe://public/ns/default/{}", callee.app_id())).unwrap();
+    let mut tls = client(Some(identity), anchors, Peer::Exactly(id)).unwrap();
+    tls.alpn_protocols = vec![protocol.to_vec()];
+    Dial { port: callee.internal, tls: Arc::new(tls) }
 }
 
 async fn channel(sentry: &Sentry, app_id: &str, callee: &Sidecar) -> Channel {
-    let dial = Dial::new(sentry, app_id, callee, b"h2").await;
+    let dial = dial(sentry, app_id, callee, b"h2").await;
     Endpoint::from_static("http://callee").connect_with_connector(dial).await.unwrap()
 }
 
@@ -208,8 +174,8 @@ async fn direct_calls_are_under_the_same_rules() {
     let app = http_app().await;
     let pair = Secured::start(app.port(), "http", PUBLIC_ONLY).await;
     let known = pair.caller.app_id();
-    let caller = Dial::new(&pair.sentry, known, &pair.callee, b"pillion-direct/1").await;
-    let stranger = Dial::new(&pair.sentry, "stranger", &pair.callee, b"pillion-direct/1").await;
+    let caller = dial(&pair.sentry, known, &pair.callee, b"pillion-direct/1").await;
+    let stranger = dial(&pair.sentry, "stranger", &pair.callee, b"pillion-direct/1").await;
     let forged = format!("dapr-caller-app-id: {known}\r\n");
     for (dial, verb, target, headers, allowed) in [
         (&caller, "GET", "/public", "", true),
