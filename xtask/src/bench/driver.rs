@@ -143,6 +143,7 @@ impl Run<'_> {
     /// The loop: send what is due, wait, take answers.
     fn steer(&mut self, timer: &OwnedFd, start: Instant) -> Result<()> {
         let mut sequence: u64 = 0;
+        let mut armed = None;
         let mut events = Vec::with_capacity(64);
         loop {
             let now = Instant::now();
@@ -169,7 +170,10 @@ impl Run<'_> {
                 return Ok(());
             }
             let wake = if now >= self.end { self.end + DRAIN } else { next };
-            arm(timer, wake.saturating_duration_since(now))?;
+            if armed != Some(wake) {
+                arm(timer, wake.saturating_duration_since(now))?;
+                armed = Some(wake);
+            }
             events.clear();
             match epoll::wait(&self.poll, rustix::buffer::spare_capacity(&mut events), None) {
                 Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -180,6 +184,7 @@ impl Run<'_> {
                     TIMER_TOKEN => {
                         let mut ticks = [0; 8];
                         let _ = rustix::io::read(timer, &mut ticks); // WouldBlock when re-armed meanwhile
+                        armed = None;
                     }
                     index => self.ready(usize::try_from(index).unwrap_or(usize::MAX)),
                 }
@@ -289,11 +294,14 @@ impl Run<'_> {
             Parsed::Broken(why) => return self.failed(index, why),
             Parsed::Complete(message) => message,
         };
+        let (status, close, wire_bytes) = (message.status, message.close, message.wire_bytes);
+        let is_good = (200..300).contains(&status);
+        let refused = (!is_good).then(|| format!("status {status}: {}", String::from_utf8_lossy(&message.body)));
         let Some(due) = connection.due.take() else {
             return self.failed(index, "answer without a request");
         };
-        connection.received.drain(..message.wire_bytes);
-        if message.close || !self.plan.keep_alive {
+        connection.received.drain(..wire_bytes);
+        if close || !self.plan.keep_alive {
             connection.socket = None;
         }
         let now = Instant::now();
@@ -302,11 +310,9 @@ impl Run<'_> {
         if due < self.measure_from {
             return;
         }
-        if !(200..300).contains(&message.status) {
+        if let Some(refused) = refused {
             self.outcome.errors += 1;
-            self.outcome.first_error.get_or_insert_with(|| {
-                format!("status {}: {}", message.status, String::from_utf8_lossy(&message.body))
-            });
+            self.outcome.first_error.get_or_insert(refused);
             return;
         }
         self.measured_answers += 1;

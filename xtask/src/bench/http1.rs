@@ -3,9 +3,11 @@
 //! *Neighbours:* `driver` asks about responses, `echo` about requests. *Invariant:* a message is either found complete,
 //! or more bytes are needed, or the peer broke the protocol; nothing is guessed.
 
+use std::borrow::Cow;
+
 /// A complete message at the start of a buffer.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Message {
+pub(crate) struct Message<'a> {
     /// Status code of a response; 0 for a request.
     pub(crate) status: u16,
     /// Bytes of the head including the empty line.
@@ -13,16 +15,23 @@ pub(crate) struct Message {
     /// Bytes of the whole message as it stands on the wire.
     pub(crate) wire_bytes: usize,
     /// The body without chunk framing.
-    pub(crate) body: Vec<u8>,
+    pub(crate) body: Cow<'a, [u8]>,
     /// The sender closes the connection after this message.
     pub(crate) close: bool,
 }
 
+impl Message<'_> {
+    /// The message by itself, whatever becomes of the buffer.
+    pub(crate) fn into_owned(self) -> Message<'static> {
+        Message { body: Cow::Owned(self.body.into_owned()), ..self }
+    }
+}
+
 /// What a buffer holds.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Parsed {
+pub(crate) enum Parsed<'a> {
     /// A whole message.
-    Complete(Message),
+    Complete(Message<'a>),
     /// The start of one.
     Partial,
     /// Not HTTP/1.1; the text says why.
@@ -37,14 +46,14 @@ enum Length {
 
 /// Looks for one message at the start of `buffer`. A body of unknown length (response until close) counts as broken,
 /// since none of the measured servers sends one on a keep-alive connection.
-pub(crate) fn parse(buffer: &[u8], response: bool) -> Parsed {
+pub(crate) fn parse(buffer: &[u8], response: bool) -> Parsed<'_> {
     let Some(head_bytes) = find(buffer, b"\r\n\r\n").map(|at| at + 4) else {
         return Parsed::Partial;
     };
     let Ok(head) = std::str::from_utf8(&buffer[..head_bytes]) else {
         return Parsed::Broken("head is not text");
     };
-    let mut lines = head.split("\r\n");
+    let mut lines = head.lines();
     let start = lines.next().unwrap_or_default();
     let status = match (response, start.split(' ').nth(1).map(str::parse)) {
         (false, _) => 0,
@@ -74,9 +83,9 @@ pub(crate) fn parse(buffer: &[u8], response: bool) -> Parsed {
     let (body, used) = match length {
         None => return Parsed::Broken("no content-length and not chunked"),
         Some(Length::Bytes(bytes)) if rest.len() < bytes => return Parsed::Partial,
-        Some(Length::Bytes(bytes)) => (rest[..bytes].to_vec(), bytes),
+        Some(Length::Bytes(bytes)) => (Cow::Borrowed(&rest[..bytes]), bytes),
         Some(Length::Chunked) => match unchunk(rest) {
-            Ok(Some(found)) => found,
+            Ok(Some((body, used))) => (Cow::Owned(body), used),
             Ok(None) => return Parsed::Partial,
             Err(why) => return Parsed::Broken(why),
         },
@@ -116,14 +125,14 @@ fn unchunk(mut rest: &[u8]) -> Result<Option<(Vec<u8>, usize)>, &'static str> {
 
 /// Position of `needle` in `haystack`.
 fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
-    haystack.windows(needle.len()).position(|window| window == needle)
+    memchr::memmem::find(haystack, needle)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn complete(parsed: Parsed) -> Message {
+    fn complete(parsed: Parsed<'_>) -> Message<'_> {
         match parsed {
             Parsed::Complete(message) => message,
             other => panic!("expected a whole message, got {other:?}"),
@@ -135,7 +144,7 @@ mod tests {
         let bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nabcHTTP/1.1 204";
         let message = complete(parse(bytes, true));
         assert_eq!((message.status, message.wire_bytes), (200, bytes.len() - 12));
-        assert_eq!(message.body, b"abc");
+        assert_eq!(*message.body, *b"abc");
     }
 
     #[test]
@@ -145,7 +154,7 @@ mod tests {
             assert_eq!(parse(&bytes[..cut], false), Parsed::Partial, "cut at {cut}");
         }
         let message = complete(parse(bytes, false));
-        assert_eq!(message.body, b"abcde");
+        assert_eq!(*message.body, *b"abcde");
         assert_eq!(message.wire_bytes, bytes.len());
     }
 

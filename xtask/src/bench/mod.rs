@@ -1,4 +1,4 @@
-//! `cargo xtask bench invoke|publish|state|start|memory`: measures what the sidecar costs. Figures are printed and written,
+//! `cargo xtask bench invoke|publish|state|start|memory|reload`: measures what the sidecar costs. Figures are printed and written,
 //! never asserted, since machines are shared; see `docs/performance.md` for the method.
 //!
 //! `driver` sends, `paths` builds what is sent to, `process` watches the kernel's counters, `report` reduces and prints.
@@ -11,10 +11,12 @@ mod http1;
 mod identity;
 mod invoke;
 mod local;
+mod manifests;
 mod memory;
 mod options;
 mod paths;
 mod process;
+mod reload;
 mod report;
 mod start;
 mod tenants;
@@ -43,6 +45,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         "state" => local::state(&options, directory.path()),
         "start" => start::run(&options, directory.path()),
         "memory" => memory::run(&options, directory.path()),
+        "reload" => reload::run(&options, directory.path()),
         other => bail!("unknown bench {other:?}\n{}", options::USAGE),
     }
 }

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail};
 
 use super::driver::Pace;
 
-pub(crate) const USAGE: &str = "usage: cargo xtask bench invoke|publish|state|start|memory
+pub(crate) const USAGE: &str = "usage: cargo xtask bench invoke|publish|state|start|memory|reload
   --rate R         requests per second of the rated rounds (default 1000)
   --duration S     seconds of each run (default 5)
   --rounds N       interleaved rounds (default 5; `start`: 20 starts)

@@ -146,7 +146,7 @@ impl Drop for Process {
 ///
 /// # Errors
 /// When nobody listens, or the answer is not complete within two seconds.
-pub(crate) fn exchange(port: u16, request: &[u8]) -> Result<Message> {
+pub(crate) fn exchange(port: u16, request: &[u8]) -> Result<Message<'static>> {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
     let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
     stream.set_read_timeout(Some(Duration::from_secs(2)))?;
@@ -155,7 +155,7 @@ pub(crate) fn exchange(port: u16, request: &[u8]) -> Result<Message> {
     let mut chunk = [0; 4096];
     loop {
         match parse(&received, true) {
-            Parsed::Complete(message) => return Ok(message),
+            Parsed::Complete(message) => return Ok(message.into_owned()),
             Parsed::Broken(why) => bail!("{why}"),
             Parsed::Partial => {}
         }

@@ -261,7 +261,7 @@ impl Report {
 }
 
 /// Kernel and processors, so that two files can be compared honestly.
-fn machine() -> Value {
+pub(crate) fn machine() -> Value {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let processors = std::thread::available_parallelism().map_or(0, usize::from);
     json!({ "kernel": read("/proc/sys/kernel/osrelease"), "processors": processors, "load_average": read("/proc/loadavg") })
