@@ -47,6 +47,30 @@ const WITHOUT_MEANING: [&str; 9] = [
     "runtime-version",
 ];
 
+/// Flags that count in a cluster only, where neither command can go yet.
+fn for_kubernetes(names: &[&'static str]) -> Vec<Flag> {
+    let about = "for Kubernetes";
+    let flag = |name: &'static str| match name {
+        "namespace" => Flag::new(Kind::Text, name, "", about).short('n'),
+        "dev" | "wait" | "enable-ha" => Flag::new(Kind::Bool, name, "", about),
+        "set" => Flag::new(Kind::Repeated, name, "", about),
+        _ => Flag::new(Kind::Text, name, "", about),
+    };
+    names.iter().map(|name| flag(name).hidden()).collect()
+}
+
+const INIT_IN_KUBERNETES: [&str; 9] = [
+    "namespace",
+    "dev",
+    "wait",
+    "timeout",
+    "enable-ha",
+    "set",
+    "ca-root-certificate",
+    "issuer-private-key",
+    "issuer-public-certificate",
+];
+
 fn init_flags() -> FlagSet {
     let text = |name: &'static str| Flag::new(Kind::Text, name, "", "accepted, without a meaning here").hidden();
     FlagSet::new()
@@ -61,6 +85,8 @@ fn init_flags() -> FlagSet {
         .with(text("scheduler-volume"))
         .with(text("scheduler-override-broadcast-host-port"))
         .with(Flag::new(Kind::Bool, "kubernetes", "", "install into a cluster").short('k').hidden())
+        .with(Flag::new(Kind::Bool, "enable-mtls", "", "for Kubernetes").hidden())
+        .with_all(for_kubernetes(&INIT_IN_KUBERNETES))
 }
 
 fn uninstall_flags() -> FlagSet {
@@ -69,6 +95,7 @@ fn uninstall_flags() -> FlagSet {
         .with(Flag::new(Kind::Text, "network", "", "accepted, without a meaning here").hidden())
         .with(Flag::new(Kind::Text, "container-runtime", "", "accepted, without a meaning here").hidden())
         .with(Flag::new(Kind::Bool, "kubernetes", "", "remove from a cluster").short('k').hidden())
+        .with_all(for_kubernetes(&["namespace", "timeout", "dev"]))
 }
 
 fn init(context: &Context, parsed: &Parsed) -> Outcome {
@@ -86,6 +113,17 @@ fn init(context: &Context, parsed: &Parsed) -> Outcome {
         console.warning(&format!(
             "without a meaning here, since nothing is downloaded and no container is started: {}",
             ignored.join(", ")
+        ));
+    }
+    if parsed.given("enable-mtls") {
+        console.warning("--enable-mtls is for Kubernetes; on this machine, add --mtls to dapr run");
+    }
+    let of_clusters: Vec<String> =
+        INIT_IN_KUBERNETES.iter().filter(|name| parsed.given(name)).map(|name| format!("--{name}")).collect();
+    if !of_clusters.is_empty() {
+        console.warning(&format!(
+            "without a meaning on this machine, since they are for Kubernetes: {}",
+            of_clusters.join(", ")
         ));
     }
     console.info(&format!("Installing runtime version {DAPR_VERSION}"));

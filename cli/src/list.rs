@@ -23,6 +23,8 @@ pub(crate) const COMMAND: Command = Command {
         FlagSet::new().with_all([
             Flag::new(Kind::Text, "output", "table", "the `format`: table, json or yaml").short('o'),
             Flag::new(Kind::Bool, "kubernetes", "", "list in a cluster").short('k').hidden(),
+            Flag::new(Kind::Bool, "all-namespaces", "", "for Kubernetes").short('A').hidden(),
+            Flag::new(Kind::Text, "namespace", "", "for Kubernetes").short('n').hidden(),
         ])
     },
     run,

@@ -40,8 +40,6 @@ pub(crate) struct Settings {
     pub(crate) directory: Option<PathBuf>,
     /// Added to the application's environment.
     pub(crate) env: BTreeMap<String, String>,
-    /// Value of `DAPR_RUNTIME_PATH` for this sidecar.
-    pub(crate) runtime_path: Option<PathBuf>,
     /// `DAPR_HOST_IP` of the sidecar, unless the environment has one.
     pub(crate) host_ip: Option<&'static str>,
 }
@@ -181,9 +179,6 @@ impl Settings {
     /// What the sidecar finds in its environment, beside what it inherits.
     pub(crate) fn sidecar_variables(&self) -> Vec<(String, OsString)> {
         let mut variables = Vec::new();
-        if let Some(path) = &self.runtime_path {
-            variables.push(("DAPR_RUNTIME_PATH".to_owned(), path.clone().into()));
-        }
         if let Some(address) = self.host_ip {
             variables.push(("DAPR_HOST_IP".to_owned(), address.into()));
         }

@@ -84,6 +84,7 @@ pub(super) fn from_flags(context: &Context, parsed: &Parsed) -> Result<Settings>
 pub(super) fn from_run_file(context: &Context, app: &App) -> Settings {
     let shared = &app.shared;
     let text = |text: &String| Some(text.clone()).filter(|text| !text.is_empty());
+    // For its default resources and Configuration only: the sidecars of one file find each other in this command's directory.
     let own_runtime = shared.runtime_path.as_ref().map(|path| RuntimeDir::find(&path.to_string_lossy(), &|_| None));
     let runtime = own_runtime.as_ref().unwrap_or(&context.runtime);
     let config = config_or_default(shared.config.clone(), runtime);
@@ -111,7 +112,6 @@ pub(super) fn from_run_file(context: &Context, app: &App) -> Settings {
         command: app.command.clone(),
         directory: Some(app.directory.clone()),
         env: shared.env.clone(),
-        runtime_path: shared.runtime_path.clone(),
         // Source: applications of one file are on one machine; the sidecars need no other address.
         host_ip: context.variable("DAPR_HOST_IP").is_none().then_some("127.0.0.1"),
     }

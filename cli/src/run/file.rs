@@ -151,12 +151,17 @@ const APP_KEYS: [&str; 14] = [
 ];
 
 fn read_app(reader: &mut Reader<'_>, line: usize, entries: &[Entry], place: &str, common: &Shared) -> Option<App> {
-    let Some(entry) = entries.iter().find(|entry| entry.key == "appDirPath" && !entry.value.is_null()) else {
-        let message = "the directory of the application is missing; expected appDirPath";
-        reader.error(line, place, message, "add appDirPath, relative to the run file");
-        return None;
+    let entry = entries.iter().find(|entry| entry.key == "appDirPath" && !entry.value.is_null());
+    let found = match entry {
+        Some(entry) => reader.directory(entry, &format!("{place}.appDirPath")),
+        None => {
+            let message = "the directory of the application is missing; expected appDirPath";
+            reader.error(line, place, message, "add appDirPath, relative to the run file");
+            None
+        }
     };
-    let directory = reader.directory(entry, &format!("{place}.appDirPath"))?;
+    // Without it the other settings are read all the same, to tell what is wrong with them.
+    let (is_there, directory) = (found.is_some(), found.unwrap_or_default());
     let base = reader.base().to_owned();
     reader.set_base(&directory);
     let mut app = App {
@@ -171,10 +176,10 @@ fn read_app(reader: &mut Reader<'_>, line: usize, entries: &[Entry], place: &str
             reader.unknown(entry, place, &all);
         }
     }
+    reader.set_base(&base);
     app.add_own_directory();
     app.shared.complete(common);
-    reader.set_base(&base);
-    Some(app)
+    is_there.then_some(app)
 }
 
 impl App {

@@ -38,6 +38,12 @@ fn a_command_line_that_cannot_be_read(world: &World) {
     );
     let ended = world.dapr(&["list", "-o", "xml"]).with_code(1);
     assert!(ended.stderr.starts_with("❌  an invalid output format was specified"), "{ended:?}");
+    for arguments in
+        [&["init", "-k", "--wait", "-n", "dapr-system"][..], &["list", "-k", "-A"], &["uninstall", "-k", "--dev"]]
+    {
+        let ended = world.dapr(arguments).with_code(1);
+        assert!(ended.stderr.contains("Kubernetes is not possible with this version"), "{ended:?}");
+    }
     let ended = world.dapr(&["list", "-o", "xml", "--log-as-json"]).with_code(1);
     let line: serde_json::Value = serde_json::from_str(&ended.stderr).expect("one JSON object");
     assert_eq!(line["status"], "failure");
@@ -95,7 +101,8 @@ fn validate_tells_everything(world: &World) {
     world.write("dapr.yaml", &run_file.replace("appPort: 80", "appPort: web, comand: [x]").replace("app,", "ap,"));
     let ended = world.dapr(&["validate"]).with_code(1);
     assert!(ended.stdout.contains("error: ./dapr.yaml:3: apps[0].appDirPath: the directory "), "{ended:?}");
-    assert!(ended.stderr.contains("❌  1 error, "), "{ended:?}");
+    assert!(ended.stdout.contains("apps[0].appPort: expected a whole number"), "{ended:?}");
+    assert!(ended.stderr.contains("❌  2 errors, "), "{ended:?}");
     world.write("dapr.yaml", &run_file.replace("80", "web, comand: [x]"));
     let ended = world.dapr(&["validate", "-o", "json"]).with_code(1);
     let findings: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");

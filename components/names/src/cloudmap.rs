@@ -4,7 +4,7 @@
 //! `credentials` finds the keys. *Invariant:* an app that was found is asked for again at most every [`KEEP_FOR`].
 //!
 //! *Source:* components-contrib nameresolution/aws/cloudmap; the cache is that of the original's runtime. IAM Roles Anywhere is
-//! not built.
+//! refused: it takes ECDSA and RSA certificates, sentry's are Ed25519, and the original fails on every start with it.
 
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -64,8 +64,10 @@ async fn make(context: InitContext, environment: Environment) -> Result<Arc<dyn 
     if name.is_none() && namespace_id.is_none() {
         return Err(invalid("invalid metadata: either namespaceName or namespaceId must be provided"));
     }
-    if text(&["trustAnchorArn"]).is_some() {
-        return Err(invalid("trustAnchorArn: IAM Roles Anywhere is not supported; use keys or a role"));
+    if let Some(name) = ["trustAnchorArn", "trustProfileArn"].into_iter().find(|name| text(&[name]).is_some()) {
+        return Err(invalid(&format!(
+            "{name}: IAM Roles Anywhere takes no Ed25519 certificates, which is what sentry issues; use keys, or assumeRoleArn"
+        )));
     }
     let endpoint = text(&["endpoint"]);
     let credentials = credentials(metadata, environment);

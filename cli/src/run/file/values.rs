@@ -182,6 +182,9 @@ impl<'a> Reader<'a> {
     }
 
     fn missing(&mut self, node: &Node, field: &str, path: &Path, what: &str) {
+        if path.is_relative() {
+            return; // relative to a directory that is not there, which was told
+        }
         let message = format!("the {what} {} does not exist", path.display());
         let suggestion = format!("create it, or correct the path; it is relative to {}", self.base.display());
         self.error(node.line, field, message, &suggestion);

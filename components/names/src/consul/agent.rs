@@ -72,10 +72,10 @@ impl Agent {
     /// # Errors
     /// Names the file or setting that cannot be used.
     pub(super) fn new(settings: ClientSettings, query: QueryOptions) -> Result<Self, String> {
-        let client = if settings.base.starts_with("https:") {
-            Client::with_tls(LIMITS, tls(&settings)?)
-        } else {
-            Client::new(LIMITS)
+        let client = match &settings.socket {
+            Some(socket) => Client::on_socket(LIMITS, socket.clone()),
+            None if settings.base.starts_with("https:") => Client::with_tls(LIMITS, tls(&settings)?),
+            None => Client::new(LIMITS),
         };
         let mut token = settings.token.expose().clone();
         if token.is_empty() && !settings.token_file.is_empty() {
@@ -98,7 +98,10 @@ impl Agent {
     pub(super) fn place(&self) -> String {
         let datacenter = [&self.query.datacenter, &self.settings.datacenter].into_iter().find(|name| !name.is_empty());
         let datacenter = datacenter.map(|name| format!(", datacenter {name}")).unwrap_or_default();
-        format!("the Consul agent {}{datacenter}", self.settings.base)
+        match &self.settings.socket {
+            Some(socket) => format!("the Consul agent unix://{}{datacenter}", socket.display()),
+            None => format!("the Consul agent {}{datacenter}", self.settings.base),
+        }
     }
 
     /// Whether it answers at all.

@@ -1,13 +1,14 @@
 //! An agent for tests: services with a health that tests set, blocking questions, the cache header, tokens.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 use serde_json::{Value as Json, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader};
+use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 
 /// See the module text.
@@ -47,6 +48,16 @@ impl FakeAgent {
         Self { address, state }
     }
 
+    /// The same agent on a Unix socket too.
+    pub(crate) fn listen_on(&self, socket: &Path) {
+        let (listener, serving) = (UnixListener::bind(socket).unwrap(), self.state.clone());
+        tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                tokio::spawn(serve(stream, serving.clone()));
+            }
+        });
+    }
+
     /// From now on only with this token.
     pub(crate) fn require(&self, token: &str) {
         *self.state.token.lock() = Some(token.to_owned());
@@ -73,7 +84,7 @@ impl FakeAgent {
     }
 }
 
-async fn serve(stream: TcpStream, state: Arc<State>) {
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, state: Arc<State>) {
     let mut stream = BufReader::new(stream);
     let (mut line, mut length, mut token, mut cache) = (String::new(), 0, None, String::new());
     let mut request = String::new();

@@ -3,6 +3,7 @@
 //! *Source:* components-contrib nameresolution/hashicorp/consul and its README; `DefaultConfig` of Consul's Go client. The flat
 //! names (`address`, `token`, …) are those of the component's `metadata.yaml`, which the original lists and does not read.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use pillion_contract::Metadata;
@@ -37,6 +38,8 @@ pub(super) struct Settings {
 pub(super) struct ClientSettings {
     /// Scheme, host and port, without a slash at the end.
     pub(super) base: String,
+    /// The Unix socket the agent listens on, if it does; `base` is only a name then.
+    pub(super) socket: Option<PathBuf>,
     pub(super) datacenter: String,
     pub(super) wait_time: Option<Duration>,
     pub(super) token: Secret<String>,
@@ -130,8 +133,10 @@ impl ClientSettings {
         };
         let skips = environment.get("CONSUL_HTTP_SSL_VERIFY").is_some_and(|text| !is_true(text));
         let wait_time = client.duration("waitTime")?;
+        let (base, socket) = base(&scheme, &address)?;
         Ok(Self {
-            base: base(&scheme, &address)?,
+            base,
+            socket,
             datacenter: text(&client, "datacenter", "datacenter", ""),
             wait_time: if wait_time.is_some() { wait_time } else { root.duration("waitTime")? },
             token: Secret::new(text(&client, "token", "token", "CONSUL_HTTP_TOKEN")),
@@ -149,14 +154,15 @@ impl ClientSettings {
     }
 }
 
-/// The agent's URL. An address may have a scheme of its own, which counts more.
-fn base(scheme: &str, address: &str) -> Result<String, String> {
+/// The agent's URL, and its socket. An address may have a scheme of its own, which counts more.
+fn base(scheme: &str, address: &str) -> Result<(String, Option<PathBuf>), String> {
     let address = if address.is_empty() { ADDRESS } else { address };
     let (scheme, address) = address.split_once("://").unwrap_or((scheme, address));
     match scheme {
-        "http" | "https" => Ok(format!("{scheme}://{}", address.trim_end_matches('/'))),
+        "http" | "https" => Ok((format!("{scheme}://{}", address.trim_end_matches('/')), None)),
+        "unix" if address.starts_with('/') => Ok(("http://localhost".to_owned(), Some(PathBuf::from(address)))),
         _ => Err(format!(
-            "client.address: {scheme}://{address} cannot be used: expected host:port with the scheme http or https"
+            "client.address: {scheme}://{address} cannot be used: expected host:port with the scheme http or https, or unix:// and an absolute path"
         )),
     }
 }
@@ -315,7 +321,7 @@ mod tests {
     fn problems_name_the_field() {
         let cases = [
             ("client", "text", "client: expected fields below it"),
-            ("client", r#"{"address":"unix:///s"}"#, "client.address: unix:///s cannot be used"),
+            ("client", r#"{"address":"unix://s"}"#, "client.address: unix://s cannot be used"),
             ("queryOptions", r#"{"maxAge":"soon"}"#, "queryOptions.maxAge: invalid duration"),
             ("checks", "{}", "checks: expected a list"),
         ];

@@ -46,6 +46,21 @@ impl NameResolver for Apart {
 }
 
 #[tokio::test]
+async fn an_agent_on_a_socket_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("consul.sock");
+    let client = json!({"address": format!("unix://{}", socket.display())}).to_string();
+    let fields = [("client", client.as_str()), OWN[0]];
+    let resolver = make(context("nameresolution.consul", &fields), Environment::default()).await.unwrap();
+    let problem = resolver.resolve(&question("shop")).await.unwrap_err().to_string();
+    assert!(problem.contains(&format!("connecting to {}", socket.display())), "{problem}");
+    let agent = FakeAgent::start().await;
+    agent.listen_on(&socket);
+    resolver.register(registration("shop", 50_002)).await.unwrap();
+    assert_eq!(resolver.resolve(&question("shop")).await.unwrap(), ["127.0.0.1:50002"]);
+}
+
+#[tokio::test]
 async fn a_sidecar_registers_itself() {
     let agent = FakeAgent::start().await;
     let plain = resolver(&agent, OWN).await;
