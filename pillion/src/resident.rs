@@ -30,16 +30,16 @@ pub(crate) fn give_back_later() {
 }
 
 /// Start and length of the mappings in the text of `/proc/<pid>/smaps` that show files, cannot be written to, and have no page
-/// of their own.
+/// of their own. (A page that the file system has not yet written out counts as dirty, but not as their own.)
 fn clean_file_mappings(smaps: &str) -> Vec<(usize, usize)> {
     let mut found = Vec::new();
     let mut candidate = None;
     for line in smaps.lines() {
         if let Some(mapping) = mapping(line) {
             candidate = mapping.is_readable_file.then_some((mapping.start, mapping.length));
-        } else if let Some(dirty) = line.strip_prefix("Private_Dirty:")
+        } else if let Some(own) = line.strip_prefix("Anonymous:")
             && let Some(mapping) = candidate.take()
-            && dirty.trim() == "0 kB"
+            && own.trim() == "0 kB"
         {
             found.push(mapping);
         }
@@ -74,17 +74,17 @@ mod tests {
         let smaps = "\
 1000-3000 r--p 00000000 fd:01 1234                       /usr/bin/pillion
 Size:                  8 kB
-Private_Dirty:         0 kB
+Anonymous:         0 kB
 3000-5000 r-xp 00002000 fd:01 1234                       /usr/bin/pillion
-Private_Dirty:         0 kB
+Anonymous:         0 kB
 5000-6000 r--p 00004000 fd:01 1234                       /usr/bin/pillion
-Private_Dirty:         4 kB
+Anonymous:         4 kB
 6000-7000 rw-p 00005000 fd:01 1234                       /usr/bin/pillion
-Private_Dirty:         0 kB
+Anonymous:         0 kB
 7000-8000 rw-p 00000000 00:00 0
-Private_Dirty:         0 kB
+Anonymous:         0 kB
 8000-9000 r-xp 00000000 00:00 0                          [vdso]
-Private_Dirty:         0 kB
+Anonymous:         0 kB
 ";
         assert_eq!(clean_file_mappings(smaps), [(0x1000, 0x2000), (0x3000, 0x2000)]);
     }

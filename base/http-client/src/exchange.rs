@@ -1,6 +1,7 @@
 //! One connection and the call on it.
 
 use std::io;
+use std::path::Path;
 
 use bytes::Bytes;
 use http::header::{HOST, USER_AGENT};
@@ -10,11 +11,11 @@ use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 
 use crate::Error;
 
-type Cause = Box<dyn std::error::Error + Send + Sync>;
+pub(crate) type Cause = Box<dyn std::error::Error + Send + Sync>;
 
 /// The server of a URL.
 #[derive(Debug)]
@@ -53,6 +54,10 @@ impl Target {
     }
 }
 
+pub(crate) async fn connect_socket(socket: &Path) -> Result<UnixStream, Error> {
+    UnixStream::connect(socket).await.map_err(|error| Error::Connect(socket.display().to_string(), error))
+}
+
 /// Sends the request and reads the whole answer.
 pub(crate) async fn exchange<S>(
     target: &Target,
@@ -63,13 +68,27 @@ pub(crate) async fn exchange<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    talk(target, stream, request, body_bytes_max).await.map_err(|cause| {
-        if cause.is::<LengthLimitError>() {
-            Error::TooLarge(target.authority.clone(), body_bytes_max)
-        } else {
-            Error::Exchange(target.authority.clone(), cause)
-        }
-    })
+    talk(target, stream, request, body_bytes_max).await.map_err(|cause| told(target, cause, body_bytes_max))
+}
+
+/// The error of a call.
+pub(crate) fn told(target: &Target, cause: Cause, body_bytes_max: usize) -> Error {
+    if cause.is::<LengthLimitError>() {
+        Error::TooLarge(target.authority.clone(), body_bytes_max)
+    } else {
+        Error::Exchange(target.authority.clone(), cause)
+    }
+}
+
+/// The request as it is sent: in origin form, with the headers every request has.
+pub(crate) fn prepared(target: &Target, request: Request<Bytes>) -> Result<Request<Bytes>, Cause> {
+    let (mut parts, body) = request.into_parts();
+    if !parts.headers.contains_key(HOST) {
+        parts.headers.insert(HOST, HeaderValue::from_str(&target.authority)?);
+    }
+    parts.headers.entry(USER_AGENT).or_insert(HeaderValue::from_static("pillion"));
+    parts.uri = parts.uri.path_and_query().map_or("/", |path| path.as_str()).parse()?;
+    Ok(Request::from_parts(parts, body))
 }
 
 async fn talk<S>(
@@ -81,13 +100,10 @@ async fn talk<S>(
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (mut parts, body) = request.into_parts();
-    parts.headers.insert(HOST, HeaderValue::from_str(&target.authority)?);
-    parts.headers.entry(USER_AGENT).or_insert(HeaderValue::from_static("pillion"));
-    parts.uri = parts.uri.path_and_query().map_or("/", |path| path.as_str()).parse()?;
+    let request = prepared(target, request)?.map(Full::new);
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
     let answer = async {
-        let (parts, body) = sender.send_request(Request::from_parts(parts, Full::new(body))).await?.into_parts();
+        let (parts, body) = sender.send_request(request).await?.into_parts();
         let body = Limited::new(body, body_bytes_max).collect().await?.to_bytes();
         Ok::<_, Cause>(Response::from_parts(parts, body))
     };

@@ -72,6 +72,25 @@ async fn redirects_are_followed_and_credentials_stay() {
 }
 
 #[tokio::test]
+async fn a_redirect_makes_a_get_of_a_post_unless_it_says_otherwise() {
+    for (status, method, body) in [(302, "GET /folder/near", ""), (307, "POST /folder/near", "data")] {
+        let moved = format!("HTTP/1.1 {status} x\r\nlocation: near\r\ncontent-length: 0\r\n\r\n");
+        let (url, asked) = serve(vec![moved.leak(), FINE]).await;
+        let mut request = request_to(&url).unwrap();
+        *request.method_mut() = Method::POST;
+        *request.body_mut() = Bytes::from("data");
+        request.headers_mut().insert(HOST, "other.example".parse().unwrap());
+        assert_eq!(Client::new(LIMITS).follow(request).await.unwrap().body(), "abc");
+        let asked = asked.await.unwrap();
+        assert!(
+            asked[0].starts_with("POST /folder/file ") && asked[0].contains("host: other.example\r\n"),
+            "{asked:?}"
+        );
+        assert!(asked[1].starts_with(method) && asked[1].ends_with(&format!("\r\n\r\n{body}")), "{asked:?}");
+    }
+}
+
+#[tokio::test]
 async fn time_and_size_have_limits() {
     let long = format!("HTTP/1.1 200 OK\r\ncontent-length: 101\r\n\r\n{}", "x".repeat(101));
     let error = answered(vec![long.leak()]).await.unwrap_err().to_string();
@@ -135,4 +154,51 @@ async fn certificates_are_checked_unless_told_otherwise() {
     assert!(matches!(asked(&roots, "other.example", false).await, Err(Error::Tls(..))), "another name");
     assert!(matches!(asked(&[], "server.example", false).await, Err(Error::Tls(..))), "an unknown root");
     assert_eq!(asked(&[], "other.example", true).await.unwrap().body(), "abc");
+}
+
+/// Answers what comes on each connection in turn, that many requests each, and then closes it.
+async fn serve_kept(requests_of_each: Vec<usize>) -> (String, Arc<std::sync::Mutex<Vec<usize>>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let log = seen.clone();
+    tokio::spawn(async move {
+        for (number, requests) in requests_of_each.into_iter().enumerate() {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for _ in 0..requests {
+                let mut request = [0; 2048];
+                if stream.read(&mut request).await.unwrap() == 0 {
+                    break;
+                }
+                log.lock().unwrap().push(number);
+                stream.write_all(FINE.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    (url, seen)
+}
+
+#[tokio::test]
+async fn connections_are_kept_until_the_server_closes_them() {
+    let (url, seen) = serve_kept(vec![2, 1, 1]).await;
+    let client = Client::new(LIMITS).keeping();
+    for _ in 0..4 {
+        assert_eq!(client.send(request_to(&url).unwrap()).await.unwrap().body(), "abc");
+        tokio::time::sleep(Duration::from_millis(50)).await; // the server's end gets here
+    }
+    assert_eq!(*seen.lock().unwrap(), [0, 0, 1, 2]);
+    let error = client.send(request_to(&url).unwrap()).await.unwrap_err().to_string();
+    assert!(error.contains("127.0.0.1:"), "{error}");
+}
+
+#[tokio::test]
+async fn calls_side_by_side_have_a_connection_each() {
+    let (url, seen) = serve_kept(vec![9]).await;
+    let client = Client::new(Limits { time: Duration::from_millis(300), ..LIMITS }).keeping();
+    let call = || client.send(request_to(&url).unwrap());
+    let (first, second) = tokio::join!(call(), call());
+    // The server works on one connection; the other call waits for its own and is given up, the kept one goes on.
+    assert!(first.is_ok() != second.is_ok());
+    assert!(call().await.is_ok());
+    assert_eq!(*seen.lock().unwrap(), [0, 0]);
 }

@@ -7,6 +7,8 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE, URL_SAFE_NO_PAD};
 use ring::digest;
 use ring::signature::{self, RsaPublicKeyComponents, UnparsedPublicKey};
 use serde_json::{Value as Json, json};
+use x509_parser::prelude::FromDer as _;
+use x509_parser::x509::SubjectPublicKeyInfo;
 
 use crate::key::KeyKind;
 use crate::{Error, PrivateKey};
@@ -49,6 +51,28 @@ pub enum PublicKey {
 }
 
 impl PublicKey {
+    /// The key of a SubjectPublicKeyInfo; `None` for bytes that are none.
+    #[must_use]
+    pub fn from_info(der: &[u8]) -> Option<Self> {
+        let (rest, info) = SubjectPublicKeyInfo::from_der(der).ok()?;
+        if !rest.is_empty() {
+            return None;
+        }
+        let bytes: &[u8] = &info.subject_public_key.data;
+        let parameters = info.algorithm.parameters.as_ref().and_then(|any| any.as_oid().ok());
+        let found = match info.algorithm.algorithm.to_id_string().as_str() {
+            "1.2.840.113549.1.1.1" => rsa_numbers(bytes),
+            "1.3.101.112" => Self::Ed25519(bytes.to_vec()),
+            "1.2.840.10045.2.1" => match parameters.map(|curve| curve.to_id_string()).as_deref() {
+                Some("1.2.840.10045.3.1.7") if bytes.len() == 65 => point("P-256", bytes),
+                Some("1.3.132.0.34") if bytes.len() == 97 => point("P-384", bytes),
+                _ => Self::Other,
+            },
+            _ => Self::Other,
+        };
+        Some(found)
+    }
+
     /// Whether `signature` is this key's over `message`, made with `algorithm` (RFC 7518). An algorithm of another kind of
     /// key is never accepted.
     #[must_use]
@@ -139,6 +163,12 @@ impl Jwk {
         members.extend(self.algorithm.as_deref().map(|value| ("alg", value)));
         members.extend(self.usage.as_deref().map(|value| ("use", value)));
         json!(members)
+    }
+
+    /// The numbers of the key.
+    #[must_use]
+    pub fn public_key(&self) -> &PublicKey {
+        &self.material
     }
 
     /// Whether both are the same key, whatever they are called.
@@ -282,6 +312,7 @@ mod tests {
             let again = JwkSet::parse(set.to_json().as_bytes()).unwrap();
             assert_eq!(again, set);
             assert!(again.keys[0].is_same_key(&Jwk::of(&key)));
+            assert_eq!(PublicKey::from_info(&key.public_key_info()).as_ref(), Some(jwk.public_key()));
         }
     }
 
@@ -293,5 +324,6 @@ mod tests {
         let unknown = JwkSet::parse(br#"{"keys":[{"kty":"oct","k":"AA"}]}"#).unwrap();
         assert!(!unknown.keys[0].is_same_key(&unknown.keys[0]));
         assert!(JwkSet::parse(br#"{"keys":[]}"#).unwrap().keys.is_empty());
+        assert_eq!(PublicKey::from_info(b"no"), None);
     }
 }

@@ -16,6 +16,7 @@ mod otlp;
 mod otlp_messages;
 mod path;
 mod pattern;
+pub mod process;
 mod resiliency;
 mod rules;
 mod service;

@@ -37,7 +37,8 @@ fn read(text: &str) -> Option<TraceContext> {
     };
     let (version, trace) = (number(version, 2)?, number(trace, 32)?);
     let (span, flags) = (number(span, 16)?, number(flags, 2)?);
-    let refused = version == 255 || (version == 0 && !rest.is_empty()) || trace == 0 || span == 0;
+    let large = parts[1..3].iter().any(|id| id.chars().any(|c| c.is_ascii_uppercase()));
+    let refused = version == 255 || (version == 0 && !rest.is_empty()) || trace == 0 || span == 0 || large;
     let context = TraceContext {
         trace_id: trace.to_be_bytes(),
         span_id: u64::try_from(span).expect("16 digits fit").to_be_bytes(),

@@ -6,6 +6,7 @@
 
 #![allow(clippy::missing_panics_doc, reason = "suites report by panicking, as tests do")]
 
+pub mod bindings;
 pub mod name_resolution;
 pub mod pubsub;
 pub mod secrets;

@@ -90,11 +90,12 @@ pub trait OutputBinding: Send + Sync {
     /// The operations it knows.
     fn operations(&self) -> &[String];
 
-    /// Runs one operation.
+    /// Runs one operation; `None` when there is nothing to tell, which callers see as an answer without content.
     ///
     /// # Errors
-    /// The component's own; `InvalidRequest` for an operation it does not know.
-    async fn invoke(&self, request: &BindingRequest) -> Result<BindingResponse, ComponentError>;
+    /// The component's own, with what the system behind it told as [`ComponentError::metadata`]; `InvalidRequest` for an operation it
+    /// does not know.
+    async fn invoke(&self, request: &BindingRequest) -> Result<Option<BindingResponse>, ComponentError>;
 
     /// Stops background work and flushes.
     async fn close(&self) -> Result<(), ComponentError> {

@@ -1,5 +1,6 @@
 //! The one error type of components.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use pillion_core::error::GrpcCode;
@@ -57,13 +58,15 @@ pub struct ComponentError {
     pub chosen: Option<Box<ChosenStatus>>,
     /// The gRPC code a component behind a socket failed with.
     pub code: Option<GrpcCode>,
+    /// What the system behind an output binding told with its refusal, for example a status; its caller sees it.
+    pub metadata: Option<Box<BTreeMap<String, String>>>,
     source: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
 impl ComponentError {
     /// Makes an error without a cause.
     pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), chosen: None, code: None, source: None }
+        Self { kind, message: message.into(), chosen: None, code: None, metadata: None, source: None }
     }
 
     /// Makes an error with its cause.
@@ -72,20 +75,26 @@ impl ComponentError {
         message: impl Into<String>,
         source: impl std::error::Error + Send + Sync + 'static,
     ) -> Self {
-        Self { kind, message: message.into(), chosen: None, code: None, source: Some(Box::new(source)) }
+        Self { kind, message: message.into(), chosen: None, code: None, metadata: None, source: Some(Box::new(source)) }
     }
 
     /// An error with the status the component wants callers to see.
     pub fn chosen(kind: ErrorKind, status: ChosenStatus) -> Self {
         let message = format!("api error: code = {} desc = {}", status.grpc.go_name(), status.message);
         let code = Some(status.grpc);
-        Self { kind, message, chosen: Some(Box::new(status)), code, source: None }
+        Self { kind, message, chosen: Some(Box::new(status)), code, metadata: None, source: None }
     }
 
     /// The same error with the gRPC code it came with.
     #[must_use]
     pub fn with_code(self, code: GrpcCode) -> Self {
         Self { code: Some(code), ..self }
+    }
+
+    /// The same error with what the system behind it told.
+    #[must_use]
+    pub fn with_metadata(self, metadata: BTreeMap<String, String>) -> Self {
+        Self { metadata: Some(Box::new(metadata)), ..self }
     }
 
     /// Whether the same call may succeed later.

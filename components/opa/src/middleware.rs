@@ -36,8 +36,8 @@ struct OpaMiddleware {
 /// The metadata is wrong, or the policy does not compile.
 pub async fn create(context: InitContext) -> Result<Arc<dyn HttpMiddleware>, ComponentError> {
     let settings = Settings::parse(&context.metadata)?;
-    let rego = settings.rego.clone();
-    let compiled = tokio::task::spawn_blocking(move || Policy::compile(&rego)).await;
+    let (rego, log) = (settings.rego.clone(), context.log.clone());
+    let compiled = tokio::task::spawn_blocking(move || Policy::compile(&rego, log)).await;
     let policy =
         compiled.map_err(|error| ComponentError::caused(ErrorKind::Internal, "compiling the policy", error))?.map_err(
             |problem| ComponentError::new(ErrorKind::InvalidRequest, format!("metadata field \"rego\": {problem}")),

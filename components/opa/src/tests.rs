@@ -80,6 +80,16 @@ async fn answers() {
         allow = true { [_, token] := split(input.request.headers["Authorization"], " ")
           [_, payload, _] := io.jwt.decode(token)
           payload.sub == "joe" }"#;
+    let by_signature = r#"default allow = false
+        allow = true { [_, token] := split(input.request.headers["Authorization"], " ")
+          io.jwt.verify_hs256(token, "secret")
+          [true, _, payload] := io.jwt.decode_verify(token, {"secret": "secret", "alg": "HS256"})
+          payload.sub == "joe" }"#;
+    let signed = "Bearer eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiJqb2UifQ.7Mh8CM7Pc_60w7hWubLoR0O-lXRXsP-RTUdXIjzNE_4";
+    let by_digest = r#"allow { crypto.md5("abc") == "900150983cd24fb0d6963f7d28e17f72"
+          crypto.hmac.equal(crypto.hmac.sha1("a", "b"), crypto.hmac.sha1("a", "b"))
+          not crypto.x509.parse_certificates("no")
+          [false, []] == crypto.x509.parse_and_verify_certificates("no") }"#;
     let plain = || request("/", &[], "");
     let bad_header = || request("/", &[("x-bad-header", "1")], "");
     let two = || request("/", &[("x-jwt-header", "1"), ("x-my-custom-header", "2")], "");
@@ -111,6 +121,10 @@ async fn answers() {
         (by_body, &[], request("/", &[], "allow"), no),
         (by_token, &[("includedHeaders", "authorization")], token(joe), yes),
         (by_token, &[("includedHeaders", "authorization")], token("Bearer x.y.z"), no),
+        (by_signature, &[("includedHeaders", "authorization")], token(joe), (403, "Forbidden")),
+        (by_signature, &[("includedHeaders", "authorization")], token(signed), yes),
+        (by_digest, &[], plain(), yes),
+        ("allow { io.jwt.verify_es512(\"a\", \"b\") }", &[], plain(), (403, "Forbidden error")),
         ("import rego.v1\nallow if input.request.path == \"/\"", &[], plain(), yes),
         ("allow if { some part in input.request.path_parts; part == \"b\" }", &[], request("/a/b", &[], ""), yes),
         ("default allow = false\nallow { to_number(input.request.body) > 1 }", &[], plain(), no),

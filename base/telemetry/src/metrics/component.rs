@@ -46,6 +46,8 @@ pub struct ComponentMetrics {
     ingress: Arc<Table>,
     bulk_ingress: Arc<Table>,
     bulk_events: Arc<Table>,
+    input_binding: Arc<Table>,
+    output_binding: Arc<Table>,
 }
 
 impl ComponentMetrics {
@@ -68,6 +70,10 @@ impl ComponentMetrics {
             "dapr_component_pubsub_ingress_bulk_event_count",
             "Batches that had messages with this outcome.",
         )];
+        let input_binding =
+            both(builder, "dapr_component_input_binding_latencies", "dapr_component_input_binding_count");
+        let output_binding =
+            both(builder, "dapr_component_output_binding_latencies", "dapr_component_output_binding_count");
         Self {
             state: builder.namespaced(&["component", "operation", "success"], state),
             secret: builder.namespaced(&["component", "operation", "success"], secret),
@@ -76,6 +82,8 @@ impl ComponentMetrics {
             ingress: builder.namespaced(&["component", "process_status", "status", "topic"], ingress),
             bulk_ingress: builder.namespaced(&["component", "process_status", "topic"], bulk_ingress),
             bulk_events: builder.namespaced(&["component", "process_status", "topic"], bulk_events),
+            input_binding: builder.namespaced(&["component", "success"], input_binding),
+            output_binding: builder.namespaced(&["component", "operation", "success"], output_binding),
         }
     }
 
@@ -87,6 +95,16 @@ impl ComponentMetrics {
     /// A secret store was called: `get` or `bulk_get`.
     pub fn secret(&self, component: &str, operation: &str, success: bool, elapsed: Duration) {
         self.secret.with(&[component, operation, word(success)], |row| timed(row, elapsed));
+    }
+
+    /// An event of an input binding was handed to the app; `elapsed`: with all its attempts.
+    pub fn input_binding(&self, component: &str, success: bool, elapsed: Duration) {
+        self.input_binding.with(&[component, word(success)], |row| timed(row, elapsed));
+    }
+
+    /// An output binding was asked for an operation.
+    pub fn output_binding(&self, component: &str, operation: &str, success: bool, elapsed: Duration) {
+        self.output_binding.with(&[component, operation, word(success)], |row| timed(row, elapsed));
     }
 
     /// An event was published.

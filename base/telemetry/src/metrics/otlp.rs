@@ -1,4 +1,4 @@
-//! Metrics for an OpenTelemetry collector: all series, again and again.
+//! Metrics for an OpenTelemetry collector: all series and the figures of the process, again and again.
 //!
 //! *Source:* the OTLP specification 1.x; names, labels and buckets are those of the Prometheus text. *Invariant:* values are
 //! cumulative since the start of the sidecar, so an export that fails loses nothing that the next one does not have.
@@ -16,6 +16,7 @@ use super::otlp_messages::{
     Data, ExportMetricsServiceRequest, GaugeMessage, HistogramMessage, HistogramPoint, MetricMessage, NumberPoint,
     ResourceMetrics, ScopeMetrics, SumMessage,
 };
+use super::process::{self, Figure};
 use super::table::{Column, Row, Table};
 use crate::export::{
     Collector, ExportError, KeyValue, OtlpProtocol, OtlpSettings, Reporter, Resource, SCHEMA, Scope, Signal, frame,
@@ -113,12 +114,18 @@ impl MetricsExport {
     }
 }
 
-/// Everything recorded so far, in as many bodies as it takes.
+/// Everything recorded so far and the figures of the process, in as many bodies as it takes.
 fn bodies(metrics: &Metrics, resource: &Resource, protocol: OtlpProtocol, now: SystemTime) -> Vec<Bytes> {
-    requests(metrics, resource, now).iter().map(|request| frame(request, protocol)).collect()
+    let figures = metrics.0.as_deref().map(|parts| process::figures(parts.started)).unwrap_or_default();
+    requests(metrics, &figures, resource, now).iter().map(|request| frame(request, protocol)).collect()
 }
 
-fn requests(metrics: &Metrics, resource: &Resource, now: SystemTime) -> Vec<ExportMetricsServiceRequest> {
+fn requests(
+    metrics: &Metrics,
+    figures: &[Figure],
+    resource: &Resource,
+    now: SystemTime,
+) -> Vec<ExportMetricsServiceRequest> {
     let Some(parts) = &metrics.0 else { return Vec::new() };
     let times = (nanoseconds(parts.started), nanoseconds(now));
     let mut bodies: Vec<(usize, Vec<MetricMessage>)> = Vec::new();
@@ -136,6 +143,9 @@ fn requests(metrics: &Metrics, resource: &Resource, now: SystemTime) -> Vec<Expo
                 }
             }
         }
+    }
+    if !figures.is_empty() {
+        bodies.push((figures.len(), figures.iter().map(|figure| process_metric(figure, times)).collect()));
     }
     let request = |metrics: Vec<MetricMessage>| ExportMetricsServiceRequest {
         resource_metrics: vec![ResourceMetrics {
@@ -208,8 +218,31 @@ fn number(table: &Table, row: &Row, value: i64, times: (u64, u64)) -> NumberPoin
     NumberPoint {
         start_time_unix_nano: times.0,
         time_unix_nano: times.1,
+        as_double: None,
         as_int: Some(value),
         attributes: attributes(table, row),
+    }
+}
+
+/// A figure has no labels of its own: the resource says whose process it is.
+fn process_metric(figure: &Figure, times: (u64, u64)) -> MetricMessage {
+    let data_points = vec![NumberPoint {
+        start_time_unix_nano: times.0,
+        time_unix_nano: times.1,
+        as_double: Some(figure.value),
+        as_int: None,
+        attributes: Vec::new(),
+    }];
+    let data = if figure.is_counter {
+        Data::Sum(SumMessage { data_points, aggregation_temporality: CUMULATIVE, is_monotonic: true })
+    } else {
+        Data::Gauge(GaugeMessage { data_points })
+    };
+    MetricMessage {
+        name: figure.name.to_owned(),
+        description: figure.help.to_owned(),
+        unit: figure.unit.to_owned(),
+        data: Some(data),
     }
 }
 
@@ -229,11 +262,11 @@ mod tests {
         let metrics = Metrics::new(&MetricsOptions::new("shop", "default"));
         let resource = Resource { attributes: vec![("service.name".to_owned(), "shop".to_owned())] };
         let now = SystemTime::now();
-        assert!(requests(&metrics, &resource, now).is_empty(), "nothing was recorded");
+        assert!(requests(&metrics, &[], &resource, now).is_empty(), "nothing was recorded");
         metrics.http().unwrap().served("GET", "/a", 200, (10, 2000), Duration::from_millis(7));
         let target = Target { resiliency: "r", namespace: "n", flow_direction: "outbound", target: "app_b" };
         metrics.resiliency().unwrap().policy(&target, false, false, true).applied(Some("closed"));
-        let requests = requests(&metrics, &resource, now);
+        let requests = requests(&metrics, &[], &resource, now);
         let [request] = requests.as_slice() else { panic!("{requests:?}") };
         let resource = &request.resource_metrics[0];
         assert_eq!(resource.resource.as_ref().unwrap().attributes[0].key, "service.name");
@@ -263,12 +296,30 @@ mod tests {
     }
 
     #[test]
+    fn figures_of_the_process_are_sent_too() {
+        let metrics = Metrics::new(&MetricsOptions::new("shop", "default"));
+        let figures = process::figures(SystemTime::now());
+        let requests = requests(&metrics, &figures, &Resource::default(), SystemTime::now());
+        let [request] = requests.as_slice() else { panic!("{requests:?}") };
+        let messages = &request.resource_metrics[0].scope_metrics[0].metrics;
+        let names: Vec<&str> = messages.iter().map(|message| message.name.as_str()).collect();
+        assert_eq!(names, figures.iter().map(|figure| figure.name).collect::<Vec<_>>());
+        let find = |name: &str| messages.iter().find(|message| message.name == name).unwrap();
+        let memory = find("process_resident_memory_bytes");
+        let Some(Data::Gauge(gauge)) = &memory.data else { panic!("{memory:?}") };
+        assert!(gauge.data_points[0].as_double.unwrap() > 100_000.0, "{gauge:?}");
+        assert_eq!((memory.unit.as_str(), gauge.data_points[0].as_int), ("By", None));
+        let processor = find("process_cpu_seconds_total");
+        assert!(matches!(&processor.data, Some(Data::Sum(sum)) if sum.is_monotonic), "{processor:?}");
+    }
+
+    #[test]
     fn many_series_are_split() {
         let metrics = Metrics::new(&MetricsOptions::new("shop", "default"));
         for number in 0..1500 {
             metrics.http().unwrap().served("GET", &format!("/{number}"), 200, (0, 0), Duration::ZERO);
         }
-        let requests = requests(&metrics, &Resource::default(), SystemTime::now());
+        let requests = requests(&metrics, &[], &Resource::default(), SystemTime::now());
         let points = |request: &ExportMetricsServiceRequest| -> usize {
             let messages = &request.resource_metrics[0].scope_metrics[0].metrics;
             messages

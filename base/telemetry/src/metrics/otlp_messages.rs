@@ -80,7 +80,10 @@ pub(crate) struct NumberPoint {
     pub(crate) start_time_unix_nano: u64,
     #[prost(fixed64, tag = "3")]
     pub(crate) time_unix_nano: u64,
-    /// The integer case of the value, which is always sent, as members of a `oneof` are.
+    /// One of the two cases of the value is always sent, as members of a `oneof` are.
+    #[prost(double, optional, tag = "4")]
+    pub(crate) as_double: Option<f64>,
+    /// The other one.
     #[prost(sfixed64, optional, tag = "6")]
     pub(crate) as_int: Option<i64>,
     #[prost(message, repeated, tag = "7")]

@@ -83,10 +83,33 @@ fn generalize(path: &str) -> Cow<'_, str> {
         return Cow::Borrowed(path);
     }
     let normal = normalize(path);
+    if let Some(length) = without_key(&normal) {
+        return match normal {
+            Cow::Borrowed(path) => Cow::Borrowed(&path[..length]),
+            Cow::Owned(mut path) => {
+                path.truncate(length);
+                Cow::Owned(path)
+            }
+        };
+    }
     match rewritten(&normal) {
         Some(text) => Cow::Owned(text),
         None => normal,
     }
+}
+
+/// How much of `/{version}/state/{store}/...` and `/{version}/secrets/{store}/...` stays: up to and with the name of the store.
+fn without_key(path: &str) -> Option<usize> {
+    let slash_from = |from: usize| path.bytes().skip(from).position(|byte| byte == b'/').map(|at| from + at);
+    let group = slash_from(1)? + 1;
+    let store = ["state/", "secrets/"]
+        .into_iter()
+        .find(|name| path[group..].starts_with(name))
+        .map(|name| group + name.len())?;
+    if path.starts_with("/actors/") {
+        return None; // ids of actors are another rule
+    }
+    Some(slash_from(store).unwrap_or(path.len()))
 }
 
 /// `None`: stays as it is.
@@ -95,7 +118,7 @@ fn rewritten(path: &str) -> Option<String> {
     let mut pieces = path.strip_prefix('/').unwrap_or(path).splitn(6, '/');
     let (first, second) = (pieces.next()?, pieces.next()?);
     // Looked at before anything is allocated: most paths are none of these.
-    if first != "actors" && !matches!(second, "state" | "secrets" | "actors" | "workflows") {
+    if first != "actors" && !matches!(second, "actors" | "workflows") {
         return None;
     }
     parts.extend([first, second]);
@@ -109,7 +132,6 @@ fn rewritten(path: &str) -> Option<String> {
     }
     let keep = |parts: &[&str], number: usize| Some(format!("/{}", parts[..number.min(parts.len())].join("/")));
     match second {
-        "state" | "secrets" => keep(&parts, 3),
         "actors" if parts.len() >= 5 => {
             parts[3] = "{id}";
             keep(&parts, 5)

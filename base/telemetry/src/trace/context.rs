@@ -42,8 +42,10 @@ impl TraceContext {
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
         let version = hex::<1>(parts.next()?)?[0];
-        let trace_id = hex(parts.next()?)?;
-        let span_id = hex(parts.next()?)?;
+        // Ids are in small letters, or they are none.
+        let mut id = || parts.next().filter(|id| !id.bytes().any(|digit| digit.is_ascii_uppercase()));
+        let trace_id = hex(id()?)?;
+        let span_id = hex(id()?)?;
         let flags = hex::<1>(parts.next()?)?[0];
         if version == u8::MAX || (version == 0 && parts.next().is_some()) {
             return None;
@@ -220,6 +222,7 @@ mod tests {
             "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-02",
             "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-02-more",
             "00-4bf92f3577b34da6a3ce929d0e0e473é-00f067aa0ba902b7-2",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-02",
         ] {
             assert_eq!(TraceContext::parse(text), None, "{text}");
         }
