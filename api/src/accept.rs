@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use pillion_core::log::Logger;
+use pillion_runtime::loops::Loops;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
@@ -21,44 +22,76 @@ const PAUSE: Duration = Duration::from_millis(50);
 pub(crate) trait Listener: Send {
     /// A connection.
     type Stream: AsyncRead + AsyncWrite + Unpin + Send + 'static;
+    /// A connection that belongs to no event loop yet.
+    type Loose: Send + 'static;
 
     /// The next connection, and where it comes from when that is an address. *Cancel safe.*
-    fn next(&self) -> impl Future<Output = io::Result<(Self::Stream, Option<SocketAddr>)>> + Send;
+    fn next(&self) -> impl Future<Output = io::Result<(Self::Loose, Option<SocketAddr>)>> + Send;
+
+    /// Takes a connection to the event loop of the caller.
+    fn enter(loose: Self::Loose) -> io::Result<Self::Stream>;
 }
 
 impl Listener for TcpListener {
     type Stream = TcpStream;
+    type Loose = std::net::TcpStream;
 
-    async fn next(&self) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+    async fn next(&self) -> io::Result<(std::net::TcpStream, Option<SocketAddr>)> {
         let (stream, peer) = self.accept().await?;
         let _ = stream.set_nodelay(true); // only slower without it
-        Ok((stream, Some(peer)))
+        Ok((stream.into_std()?, Some(peer)))
+    }
+
+    fn enter(loose: std::net::TcpStream) -> io::Result<TcpStream> {
+        TcpStream::from_std(loose)
     }
 }
 
 impl Listener for UnixListener {
     type Stream = UnixStream;
+    type Loose = std::os::unix::net::UnixStream;
 
-    async fn next(&self) -> io::Result<(UnixStream, Option<SocketAddr>)> {
-        self.accept().await.map(|(stream, _)| (stream, None))
+    async fn next(&self) -> io::Result<(std::os::unix::net::UnixStream, Option<SocketAddr>)> {
+        let (stream, _) = self.accept().await?;
+        Ok((stream.into_std()?, None))
+    }
+
+    fn enter(loose: std::os::unix::net::UnixStream) -> io::Result<UnixStream> {
+        UnixStream::from_std(loose)
     }
 }
 
-/// Spawns `serve` for each connection on `tasks` until cancelled, then waits for all of them. `api` is for the log.
+/// What connections are accepted with.
+pub(crate) struct Acceptor<'a> {
+    /// For the log.
+    pub(crate) api: &'static str,
+    pub(crate) tasks: &'a TaskTracker,
+    pub(crate) loops: &'a Loops,
+    pub(crate) log: &'a Logger,
+}
+
+/// Spawns `serve` for each connection until cancelled, then waits for all of them.
 pub(crate) async fn accept<L, F>(
     listener: L,
-    api: &str,
-    tasks: &TaskTracker,
-    log: &Logger,
+    acceptor: Acceptor<'_>,
     cancel: &CancellationToken,
-    serve: impl Fn(L::Stream, Option<SocketAddr>) -> F,
+    serve: impl Fn(L::Stream, Option<SocketAddr>) -> F + Clone + Send + 'static,
 ) where
     L: Listener,
     F: Future<Output = ()> + Send + 'static,
 {
+    let Acceptor { api, tasks, loops, log } = acceptor;
     while let Some(accepted) = cancel.run_until_cancelled(listener.next()).await {
         match accepted {
-            Ok((stream, peer)) => drop(tasks.spawn(serve(stream, peer))),
+            Ok((loose, peer)) => {
+                let (serve, log) = (serve.clone(), log.clone());
+                loops.spawn(tasks, move || async move {
+                    match L::enter(loose) {
+                        Ok(stream) => serve(stream, peer).await,
+                        Err(error) => log.warn(format_args!("cannot serve a connection on the {api} API: {error}")),
+                    }
+                });
+            }
             Err(error) => {
                 log.warn(format_args!("cannot accept a connection on the {api} API: {error}"));
                 tokio::time::sleep(PAUSE).await;

@@ -4,6 +4,7 @@
 //! bytes. *Neighbours:* `sidecar` constructs and serves the fronts. *Invariant:* no behaviour of a block lives here, and
 //! nowhere else is an error given an HTTP or gRPC form.
 
+mod absent;
 mod accept;
 mod error_labels;
 #[cfg(test)]

@@ -118,6 +118,12 @@ pub trait RuntimeInfo: Send + Sync {
     /// All metadata.
     fn metadata(&self) -> RuntimeMetadata;
 
+    /// Own namespace.
+    fn namespace(&self) -> &str;
+
+    /// Services of the control plane this sidecar was given an address of, `placement` and `scheduler`, and does not use yet.
+    fn control_plane_given(&self) -> &[&'static str];
+
     /// Sets an attribute of `extended`.
     fn set_attribute(&self, key: String, value: String);
 

@@ -5,6 +5,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use pillion_building_blocks::bindings::{AppBindings, EventSink, InputBindings};
+use pillion_building_blocks::outbox::Outbox;
 use pillion_building_blocks::pubsub::{Subscriptions, app_sink, ask_app};
 use pillion_contract::HttpPipeline;
 use pillion_core::board::Board;
@@ -81,6 +83,12 @@ pub(crate) struct AppLife {
     pub(crate) ask_config: bool,
     pub(crate) questions: Arc<AppQuestions>,
     pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) outbox: Arc<Outbox>,
+    pub(crate) inputs: Arc<InputBindings>,
+    /// Where events of input bindings go.
+    pub(crate) events: Arc<dyn EventSink>,
+    /// What the app is asked about them.
+    pub(crate) app_bindings: Arc<AppBindings>,
     /// Time messages under way get when the app becomes unhealthy.
     pub(crate) drain: Duration,
     pub(crate) tracer: Tracer,
@@ -119,7 +127,7 @@ impl AppLife {
                 if *changes.borrow_and_update() {
                     self.become_healthy(std::mem::take(&mut first)).await;
                 } else {
-                    self.subscriptions.stop(self.drain).await;
+                    tokio::join!(self.subscriptions.stop(self.drain), self.inputs.stop(self.drain));
                 }
                 let interval = probes_interval.max(Duration::from_secs(1));
                 loop {
@@ -189,6 +197,8 @@ impl AppLife {
         }
         if !self.closing.is_cancelled() {
             self.subscriptions.start(app_sink(self.channel.clone(), &self.tracer, &self.log)).await;
+            self.inputs.start(self.events.clone(), self.app_bindings.clone()).await;
+            self.outbox.release();
         }
     }
 

@@ -7,6 +7,7 @@ pub(crate) enum Category {
     PubSub,
     SecretStore,
     Middleware,
+    Binding,
     /// A block of the original that this build does not have, with its words for messages.
     NotBuilt(&'static str),
 }
@@ -19,7 +20,7 @@ impl Category {
             ("state.", Self::State),
             ("pubsub.", Self::PubSub),
             ("secretstores.", Self::SecretStore),
-            ("bindings.", Self::NotBuilt("bindings")),
+            ("bindings.", Self::Binding),
             ("configuration.", Self::NotBuilt("configuration stores")),
             ("lock.", Self::NotBuilt("locks")),
             ("crypto.", Self::NotBuilt("cryptography")),
@@ -36,6 +37,7 @@ impl Category {
             Self::PubSub => "message bus",
             Self::SecretStore => "secret store",
             Self::Middleware => "HTTP middleware",
+            Self::Binding => "binding",
             Self::NotBuilt(words) => words,
         }
     }
@@ -49,7 +51,7 @@ mod tests {
     fn categories_come_from_the_prefix() {
         assert_eq!(Category::of("state.in-memory"), Some(Category::State));
         assert_eq!(Category::of("PubSub.kafka"), Some(Category::PubSub));
-        assert_eq!(Category::of("bindings.cron"), Some(Category::NotBuilt("bindings")));
+        assert_eq!(Category::of("Bindings.cron"), Some(Category::Binding));
         assert_eq!(Category::of("workflow.dapr"), None);
         assert_eq!(Category::of("state"), None);
     }

@@ -11,11 +11,13 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use pillion_api::runtime_info::ComponentInfo;
+use pillion_building_blocks::bindings::{InputBindings, InputSettings, OutputBindings, has_direction};
 use pillion_building_blocks::pubsub::{PubSubs, Subscriptions};
 use pillion_building_blocks::secrets::SecretStores;
 use pillion_building_blocks::state::{StateStores, capability_names};
 use pillion_contract::{
-    HttpMiddleware, HttpPipeline, InitContext, Metadata, PubSub, Registry, SecretStore, StateStore,
+    HttpMiddleware, HttpPipeline, InitContext, InputBinding, Metadata, OutputBinding, PubSub, Registry, SecretStore,
+    StateStore,
 };
 use pillion_core::board::Board;
 use pillion_core::duration::format_go;
@@ -45,6 +47,8 @@ pub(crate) struct Blocks {
     pub(crate) state: Arc<StateStores>,
     pub(crate) secrets: Arc<SecretStores>,
     pub(crate) pubsub: Arc<PubSubs>,
+    pub(crate) outputs: Arc<OutputBindings>,
+    pub(crate) inputs: Arc<InputBindings>,
 }
 
 /// What every component of a sidecar shares.
@@ -103,6 +107,8 @@ pub(crate) enum Instance {
     PubSub(Arc<dyn PubSub>),
     Secrets(Arc<dyn SecretStore>),
     Middleware(Arc<dyn HttpMiddleware>),
+    /// In the directions it has; each is a component of its own.
+    Binding(Option<(Arc<dyn InputBinding>, InputSettings)>, Option<Arc<dyn OutputBinding>>),
 }
 
 /// A component that was started and is in no block yet.
@@ -314,6 +320,7 @@ impl ComponentHost {
                 self.log.scope(MIDDLEWARE_SCOPE).info(format_args!("Adding {name} {} middleware", component.name));
                 Instance::Middleware(made)
             }
+            Category::Binding => self.make_binding(component, context, &mut capabilities).await?,
             Category::NotBuilt(words) => {
                 return Err(Failure::Create(format!("{words} are not supported by this version of Pillion yet")));
             }
@@ -326,6 +333,42 @@ impl ComponentHost {
         };
         let manifest = component.clone();
         Ok(Made { loaded: Loaded { info, manifest, secrets, instance, cancel }, metadata, namespaced })
+    }
+
+    async fn make_binding(
+        &self,
+        component: &Component,
+        context: InitContext,
+        capabilities: &mut Vec<String>,
+    ) -> Result<Instance, Failure> {
+        let (kind, log) = (&component.component_type, self.log.scope("dapr.runtime.processor.binding"));
+        let (input, output) = (self.registry.input_binding(kind), self.registry.output_binding(kind));
+        if input.is_none() && output.is_none() {
+            return Err(Failure::Create(self.unknown_type(component, Category::Binding)));
+        }
+        let direction = context.metadata.get("direction").map(str::to_owned);
+        let has = |word| has_direction(direction.as_deref(), word);
+        let init = |error: pillion_contract::ComponentError| Failure::Init(error.to_string());
+        let made_input = match input.filter(|_| has("input")) {
+            Some(make) => {
+                let settings = InputSettings::of(&component.name, &context.metadata);
+                let made = make(context.clone()).await.map_err(init)?;
+                log.info(format_args!("successful init for input binding ({})", log_name(component)));
+                capabilities.push("INPUT_BINDING".to_owned());
+                Some((made, settings))
+            }
+            None => None,
+        };
+        let made_output = match output.filter(|_| has("output")) {
+            Some(make) => {
+                let made = make(context).await.map_err(init)?;
+                log.info(format_args!("successful init for output binding ({})", log_name(component)));
+                capabilities.push("OUTPUT_BINDING".to_owned());
+                Some(made)
+            }
+            None => None,
+        };
+        Ok(Instance::Binding(made_input, made_output))
     }
 
     /// The metadata with secrets, variables and templates filled in, and whether any value asked for the namespace.
@@ -511,6 +554,17 @@ pub(crate) async fn close_instance(loaded: &Loaded, log: &Logger) {
         Instance::State(store) => store.close().await,
         Instance::PubSub(broker) => broker.close().await,
         Instance::Secrets(_) | Instance::Middleware(_) => Ok(()),
+        Instance::Binding(input, output) => {
+            let closed_input = match input {
+                Some((input, _)) => input.close().await,
+                None => Ok(()),
+            };
+            let closed_output = match output {
+                Some(output) => output.close().await,
+                None => Ok(()),
+            };
+            closed_input.and(closed_output)
+        }
     };
     if let Err(error) = closed {
         log.warn(format_args!("error closing component {}: {error}", log_name(&loaded.manifest)));

@@ -9,9 +9,12 @@ use std::time::{Duration, Instant};
 use pillion_contract::Registry;
 use pillion_core::DAPR_VERSION;
 use pillion_core::log::{Level, LogOptions, LogSink, Logger};
+use pillion_runtime::loops::Loops;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::environment::Environment;
 use crate::options::{self, Command, Options, OptionsError};
@@ -28,7 +31,7 @@ const THREADS_MAX: usize = 4;
 /// Runs `daprd` with its arguments (without the program's name) until it ends: 0 after a graceful end, 1 after a fatal
 /// error or a forced end, 2 for a command line that cannot be read.
 pub fn main(arguments: &[String], registry: &Registry) -> ExitCode {
-    let environment = Environment::of_process();
+    let mut environment = Environment::of_process();
     let options = match Command::parse(arguments, &environment) {
         Ok(Command::Run(options)) => *options,
         Ok(Command::Print(text)) => {
@@ -58,15 +61,18 @@ pub fn main(arguments: &[String], registry: &Registry) -> ExitCode {
     };
     let log = logger(Some(&options), &environment, sink);
     allow_open_files(&log);
-    let runtime = match event_loop(serving_threads(&environment)) {
-        Ok(runtime) => runtime,
+    let threads = serving_threads(&environment);
+    let (runtime, serving) = match event_loop().and_then(|main| Ok((main, Serving::start(threads)?))) {
+        Ok(started) => started,
         Err(error) => {
             log.fatal(format_args!("Fatal error from runtime: cannot start: {error}"));
             return ExitCode::FAILURE;
         }
     };
+    environment.loops = serving.loops.clone();
     let code = runtime.block_on(run(options, environment, registry, log));
     runtime.shutdown_background();
+    drop(serving);
     code
 }
 
@@ -77,12 +83,31 @@ fn serving_threads(environment: &Environment) -> usize {
     threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX))
 }
 
-/// A lone thread needs no hand-over between threads.
-fn event_loop(threads: usize) -> std::io::Result<tokio::runtime::Runtime> {
-    if threads == 1 {
-        return tokio::runtime::Builder::new_current_thread().enable_all().build();
+fn event_loop() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()
+}
+
+/// The threads that serve connections, each with a loop of its own. They end when this is dropped.
+struct Serving {
+    loops: Loops,
+    _running: DropGuard,
+}
+
+impl Serving {
+    /// A lone thread serves on the main loop, which has nothing else to do then.
+    fn start(threads: usize) -> std::io::Result<Self> {
+        let ended = CancellationToken::new();
+        let mut handles = Vec::new();
+        for number in 1..=if threads == 1 { 0 } else { threads } {
+            let (runtime, ended) = (event_loop()?, ended.clone());
+            handles.push(runtime.handle().clone());
+            std::thread::Builder::new().name(format!("serving-{number}")).spawn(move || {
+                runtime.block_on(ended.cancelled());
+                runtime.shutdown_background();
+            })?;
+        }
+        Ok(Self { loops: Loops::new(handles), _running: ended.drop_guard() })
     }
-    tokio::runtime::Builder::new_multi_thread().worker_threads(threads).enable_all().build()
 }
 
 async fn run(options: Options, environment: Environment, registry: &Registry, log: Logger) -> ExitCode {
@@ -95,7 +120,8 @@ async fn run(options: Options, environment: Environment, registry: &Registry, lo
     };
     log.info(format_args!("Starting Dapr Runtime -- version {DAPR_VERSION} -- commit "));
     log.info(format_args!("Log level set to: {}", options.log_level.name()));
-    Process { options, environment, registry, log, retiring: JoinSet::new() }.run(&mut signals).await
+    let late = mpsc::channel(1);
+    Process { options, environment, registry, log, retiring: JoinSet::new(), late }.run(&mut signals).await
 }
 
 /// Takes as many open files as the system allows: each connection is one, and the usual soft limit of 1024 is soon reached.
@@ -113,6 +139,8 @@ struct Process<'a> {
     registry: &'a Registry,
     log: Logger,
     retiring: JoinSet<()>,
+    /// Ends that sidecars were asked for by calls they answered when they had a successor.
+    late: (mpsc::Sender<End>, mpsc::Receiver<End>),
 }
 
 /// Why a sidecar does not go on as it is.
@@ -135,6 +163,7 @@ impl Process<'_> {
             let cause = tokio::select! {
                 received = signals.next() => Cause::Signal(received),
                 end = sidecar.ended() => Cause::Api(end),
+                Some(end) = self.late.1.recv() => Cause::Api(end),
             };
             match cause {
                 Cause::Signal(Received::Hangup) | Cause::Api(End::Restart) => {
@@ -192,9 +221,20 @@ impl Process<'_> {
 
     fn retire(&mut self, before: Sidecar) {
         while self.retiring.try_join_next().is_some() {}
-        let log = self.log.clone();
+        let (log, late, mut asked) = (self.log.clone(), self.late.0.clone(), before.asked());
         self.retiring.spawn(async move {
-            match before.retire().await {
+            let forward = async {
+                let is_end = |asked: &Option<End>| matches!(asked, Some(End::Requested | End::Forced));
+                if let Some(end) = asked.wait_for(is_end).await.ok().and_then(|asked| asked.clone()) {
+                    let _ = late.try_send(end); // one that waits already is enough
+                }
+                std::future::pending().await
+            };
+            let retired = tokio::select! {
+                retired = before.retire() => retired,
+                never = forward => never,
+            };
+            match retired {
                 Ok(()) => log.info("Reloaded; the runtime before has ended"),
                 Err(_) => {
                     log.warn("Reloaded; calls that began before were cut off after --dapr-graceful-shutdown-seconds")
@@ -209,6 +249,7 @@ impl Process<'_> {
             tokio::time::sleep(FORCE_DELAY).await;
             return ExitCode::FAILURE;
         }
+        let asked = sidecar.asked();
         let block = self.options.block_shutdown.filter(|_| cause == Cause::Signal(Received::End));
         let stop = async {
             if let Some(duration) = block {
@@ -219,8 +260,9 @@ impl Process<'_> {
             stopped
         };
         tokio::select! {
-            stopped = stop => match (stopped, cause) {
-                (Ok(()), Cause::Api(End::Failed(problem))) => {
+            stopped = stop => match (stopped, &*asked.borrow()) {
+                // Also when a signal came just before.
+                (Ok(()), Some(End::Failed(problem))) => {
                     log.fatal(format_args!("Fatal error from runtime: {problem}"));
                     ExitCode::FAILURE
                 }

@@ -1,9 +1,10 @@
-//! What a sidecar learns from the machine around it: variables, host name and address, directories.
+//! What a sidecar gets from the process and the machine around it: variables, host name and address, directories, event loops.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
+use pillion_runtime::loops::Loops;
 use sha2::{Digest as _, Sha256};
 
 /// Start of the range of ports made from the app id. *Source:* spec flags.md §1 `--dapr-internal-grpc-port`.
@@ -21,6 +22,8 @@ pub struct Environment {
     pub working_directory: PathBuf,
     /// Numeric user id.
     pub user_id: u32,
+    /// What serves connections besides the event loop the sidecar starts on; none in [`Self::of_process`].
+    pub loops: Loops,
 }
 
 impl Environment {
@@ -33,6 +36,7 @@ impl Environment {
             host_name: rustix::system::uname().nodename().to_string_lossy().into_owned(),
             working_directory: std::env::current_dir().unwrap_or_default(),
             user_id: rustix::process::getuid().as_raw(),
+            loops: Loops::default(),
         }
     }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use pillion_api::runtime_info::{AppConnection, BreakerInfo, RuleInfo, RuntimeInfo, RuntimeMetadata, SubscriptionInfo};
+use pillion_building_blocks::outbox::Outbox;
 use pillion_building_blocks::pubsub::Subscriptions;
 use pillion_core::board::{Board, Part, Trouble};
 use pillion_core::log::Logger;
@@ -23,10 +24,12 @@ pub(crate) struct Info {
     pub(crate) outbound: Readiness,
     pub(crate) host: Arc<ComponentHost>,
     pub(crate) subscriptions: Arc<Subscriptions>,
+    pub(crate) outbox: Arc<Outbox>,
     pub(crate) policies: Arc<Policies>,
     pub(crate) features: Vec<String>,
     pub(crate) names: RwLock<Names>,
     pub(crate) app_connection: Option<AppConnection>,
+    pub(crate) control_plane_given: Vec<&'static str>,
     pub(crate) attributes: Mutex<BTreeMap<String, String>>,
     /// Where parts tell what keeps them; any part gets a clone.
     pub(crate) board: Board,
@@ -39,7 +42,7 @@ impl Info {
     /// Asks for the end of the sidecar. A forced end replaces another one, never the other way round.
     pub(crate) fn request(&self, end: End) {
         self.end.send_if_modified(|current| {
-            let changes = current.is_none() || (end == End::Forced && *current != Some(End::Forced));
+            let changes = current.as_ref().is_none_or(|current| current.gives_way_to(&end));
             if changes {
                 *current = Some(end);
             }
@@ -89,6 +92,14 @@ impl Info {
 impl RuntimeInfo for Info {
     fn app_id(&self) -> &str {
         &self.host.app_id
+    }
+
+    fn namespace(&self) -> &str {
+        &self.host.namespace
+    }
+
+    fn control_plane_given(&self) -> &[&'static str] {
+        &self.control_plane_given
     }
 
     fn unready(&self) -> Vec<String> {

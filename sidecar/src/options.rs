@@ -21,6 +21,8 @@ const DEFAULT_GRACE: Duration = Duration::from_secs(5);
 const DEFAULT_PROBE_INTERVAL: Duration = Duration::from_secs(5);
 const DEFAULT_PROBE_TIMEOUT: Duration = Duration::from_millis(500);
 const DEFAULT_PROBE_THRESHOLD: u32 = 3;
+/// Also for a value that is no limit. *Source:* the original.
+const APP_BINDING_OPTIONS_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How the app is spoken to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,6 +75,8 @@ pub struct Options {
     pub app_max_concurrency: usize,
     /// `None` = no health checks.
     pub app_health: Option<HealthOptions>,
+    /// How long the app may take to say which input bindings it takes.
+    pub app_binding_options_timeout: Duration,
     pub ask_config: bool,
     pub ask_subscriptions: bool,
     pub http_port: u16,
@@ -205,6 +209,9 @@ fn options(flags: &Parsed, environment: &Environment) -> Result<Options, Options
         app_channel_address: text("app-channel-address"),
         app_max_concurrency: usize::try_from(flags.int("app-max-concurrency")).unwrap_or(0),
         app_health: app_health(flags)?,
+        app_binding_options_timeout: Some(flags.duration("app-binding-options-timeout"))
+            .filter(|limit| !limit.is_zero())
+            .unwrap_or(APP_BINDING_OPTIONS_TIMEOUT),
         ask_config: asks(flags, "config")?,
         ask_subscriptions: asks(flags, "subscribe")?,
         http_port: port(flags, "dapr-http-port")?.unwrap_or(0),

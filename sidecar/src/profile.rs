@@ -17,8 +17,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use pillion_core::log::Logger;
+use pillion_runtime::loops::Loops;
 use tokio::net::TcpListener;
-use tokio::runtime::Handle;
+use tokio::runtime::{Handle, RuntimeMetrics};
 use tokio_util::sync::CancellationToken;
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,28 +35,29 @@ const PAGES: [(&str, &str); 4] = [
 /// What the original has and this process cannot have.
 const GO_ONLY: [&str; 6] = ["allocs", "block", "mutex", "profile", "symbol", "trace"];
 
-/// Serves until cancelled.
-pub(crate) async fn serve(listener: TcpListener, log: Logger, cancel: CancellationToken) {
+/// Serves until cancelled. `loops`: those of the process besides the caller's.
+pub(crate) async fn serve(listener: TcpListener, loops: Loops, log: Logger, cancel: CancellationToken) {
     while let Some(accepted) = cancel.run_until_cancelled(listener.accept()).await {
         let Ok((stream, _)) = accepted else {
             log.warn("cannot accept a connection on the profile port");
             tokio::time::sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        let cancel = cancel.clone();
+        let (loops, cancel) = (loops.clone(), cancel.clone());
         tokio::spawn(async move {
+            let answer = service_fn(move |request| answer(request, loops.clone()));
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
-                .serve_connection(TokioIo::new(stream), service_fn(answer));
+                .serve_connection(TokioIo::new(stream), answer);
             // A reader that hangs up early is no event.
             let _ = cancel.run_until_cancelled(connection).await;
         });
     }
 }
 
-async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
-    let (status, kind, body) = page(request.uri().path());
+async fn answer(request: Request<Incoming>, loops: Loops) -> Result<Response<Full<Bytes>>, Infallible> {
+    let (status, kind, body) = page(request.uri().path(), &loops);
     let mut response = Response::new(Full::from(body));
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -63,7 +65,7 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Inf
     Ok(response)
 }
 
-fn page(path: &str) -> (StatusCode, &'static str, Vec<u8>) {
+fn page(path: &str, loops: &Loops) -> (StatusCode, &'static str, Vec<u8>) {
     const TEXT: &str = "text/plain; charset=utf-8";
     let Some(name) = path.strip_prefix(ROOT) else {
         return (StatusCode::NOT_FOUND, TEXT, b"404 page not found\n".to_vec());
@@ -72,7 +74,7 @@ fn page(path: &str) -> (StatusCode, &'static str, Vec<u8>) {
         "" => (StatusCode::OK, "text/html; charset=utf-8", index().into_bytes()),
         "cmdline" => (StatusCode::OK, TEXT, command_line()),
         "heap" => (StatusCode::OK, TEXT, memory().into_bytes()),
-        "tasks" | "goroutine" => (StatusCode::OK, TEXT, tasks().into_bytes()),
+        "tasks" | "goroutine" => (StatusCode::OK, TEXT, tasks(loops).into_bytes()),
         "threads" | "threadcreate" => (StatusCode::OK, TEXT, threads().into_bytes()),
         _ if GO_ONLY.contains(&name) => {
             let text = format!(
@@ -108,13 +110,14 @@ fn memory() -> String {
     lines.fold(String::new(), |text, line| text + line + "\n")
 }
 
-fn tasks() -> String {
-    let metrics = Handle::current().metrics();
+fn tasks(loops: &Loops) -> String {
+    let all: Vec<RuntimeMetrics> = loops.metrics().chain([Handle::current().metrics()]).collect();
+    let sum = |of: fn(&RuntimeMetrics) -> usize| all.iter().map(of).sum::<usize>();
     format!(
         "tasks alive: {}\ntasks waiting for a thread: {}\nthreads that run tasks: {}\n",
-        metrics.num_alive_tasks(),
-        metrics.global_queue_depth(),
-        metrics.num_workers()
+        sum(RuntimeMetrics::num_alive_tasks),
+        sum(RuntimeMetrics::global_queue_depth),
+        sum(RuntimeMetrics::num_workers)
     )
 }
 
@@ -143,12 +146,12 @@ mod tests {
             ("goroutine", "tasks alive: "),
             ("threads", "\t"),
         ] {
-            let (status, _, body) = page(&format!("{ROOT}{name}"));
+            let (status, _, body) = page(&format!("{ROOT}{name}"), &Loops::default());
             let body = String::from_utf8(body).unwrap();
             assert!(status == StatusCode::OK && body.contains(part), "{name}: {body}");
         }
-        assert_eq!(page("/debug/pprof/trace").0, StatusCode::NOT_IMPLEMENTED);
-        assert_eq!(page("/debug/pprof/no").0, StatusCode::NOT_FOUND);
-        assert_eq!(page("/").0, StatusCode::NOT_FOUND);
+        assert_eq!(page("/debug/pprof/trace", &Loops::default()).0, StatusCode::NOT_IMPLEMENTED);
+        assert_eq!(page("/debug/pprof/no", &Loops::default()).0, StatusCode::NOT_FOUND);
+        assert_eq!(page("/", &Loops::default()).0, StatusCode::NOT_FOUND);
     }
 }

@@ -243,6 +243,11 @@ impl Reloader {
         if let Some(operator) = self.watch.operator().filter(|_| pass == Pass::Scheduled) {
             operator.refresh().await;
         }
+        // Before anything is read: what changes from here on is told.
+        match self.watch.refresh() {
+            Ok(()) => self.is_well("the watch of the resources"),
+            Err(error) => self.stands("the watch of the resources", WATCH_EFFECT, &error.to_string()),
+        }
         self.check_configuration().await;
         let Some(wanted) = self.read().await? else { return Ok(()) };
         let Parts { host, subscriptions, policies, configuration, .. } = &self.parts;
@@ -255,6 +260,7 @@ impl Reloader {
         if let Some(questions) = &self.parts.questions {
             questions.ask_about_topics().await; // the first pub/sub component may have come
         }
+        self.parts.info.outbox.refresh().await;
         let ordered = plan::in_order(&self.current.subscriptions, wanted.subscriptions.clone());
         if !plan::same_subscriptions(&self.current.subscriptions, &ordered) {
             subscriptions.set_declarative(&ordered);
@@ -269,10 +275,6 @@ impl Reloader {
         self.reload_endpoints(&wanted.http_endpoints).await;
         *self.parts.info.names.write() = names;
         self.current = Loaded { subscriptions: ordered, ..wanted };
-        match self.watch.refresh() {
-            Ok(()) => self.is_well("the watch of the resources"),
-            Err(error) => self.stands("the watch of the resources", WATCH_EFFECT, &error.to_string()),
-        }
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
+use pillion_building_blocks::outbox::Outbox;
 use pillion_building_blocks::pubsub::Subscriptions;
 use pillion_contract::{DiscoveryContext, Registry};
 use pillion_core::board::Board;
@@ -66,6 +67,18 @@ pub enum End {
     Restart,
     /// A resource changed to something the sidecar must not run with; the text says what.
     Failed(String),
+}
+
+impl End {
+    /// Whether a later request takes the place of this one: an end outweighs a restart, and force everything.
+    pub(crate) fn gives_way_to(&self, later: &Self) -> bool {
+        let weight = |end: &Self| match end {
+            Self::Restart => 0,
+            Self::Requested | Self::Failed(_) => 1,
+            Self::Forced => 2,
+        };
+        weight(later) > weight(self)
+    }
 }
 
 /// A sidecar that could not start; the text says why.
@@ -161,6 +174,7 @@ impl Sidecar {
     /// When that takes longer than `--dapr-graceful-shutdown-seconds`.
     pub async fn retire(self) -> Result<(), StopError> {
         self.closing.cancel();
+        self.host.blocks.inputs.close(); // the successor has them all
         let drain = async {
             // Calls first: messages they publish to a broker inside this process still reach the app.
             self.serving.cancel();
@@ -168,7 +182,7 @@ impl Sidecar {
             // A client that is about to send on a connection it kept gets its answer, and is told that it was the last one.
             let _ = tokio::time::timeout(LINGER, self.servers.wait()).await;
             self.idle.cancel();
-            self.subscriptions.shutdown(NEVER).await;
+            tokio::join!(self.subscriptions.shutdown(NEVER), self.host.blocks.inputs.shutdown(NEVER));
             self.servers.wait().await;
             self.app_task.close();
             self.app_task.wait().await;
@@ -191,18 +205,25 @@ impl Sidecar {
         }
     }
 
+    /// What the sidecar was asked to end for, while it runs and after.
+    pub fn asked(&self) -> watch::Receiver<Option<End>> {
+        self.end.clone()
+    }
+
     /// Whether everything is ready, as `/v1.0/healthz` tells.
     pub fn is_ready(&self) -> bool {
         self.info.readiness.is_ready()
     }
 
-    /// Puts the end off for `duration`, or until the app is unhealthy; no more messages are taken meanwhile. All else goes on.
+    /// Puts the end off for `duration`, or until the app is unhealthy; no more messages and events of input bindings are taken meanwhile. All
+    /// else goes on.
     pub async fn block(&self, duration: Duration) {
         let shown = pillion_core::duration::format_go(duration);
         self.log.info(format_args!("Blocking graceful shutdown for {shown} or until app reports unhealthy..."));
         // The app is probed as before; only messages stop, except those it is working on.
         self.subscriptions.pause().await;
         self.subscriptions.close();
+        self.host.blocks.inputs.close();
         let unhealthy = async {
             if !self.is_ready() {
                 return; // the app never came, which counts as unhealthy
@@ -229,7 +250,7 @@ impl Sidecar {
         self.resolver.close(&self.log).await;
         let drain = async {
             // Messages first: their handlers may still need the APIs.
-            self.subscriptions.shutdown(NEVER).await;
+            tokio::join!(self.subscriptions.shutdown(NEVER), self.host.blocks.inputs.shutdown(NEVER));
             self.serving.cancel();
             self.idle.cancel();
             for tracker in [&self.servers, &self.app_task] {
@@ -324,6 +345,9 @@ async fn start(
     let subscriptions = Arc::new(Subscriptions::new(host.blocks.pubsub.clone(), &log).with_board(board.clone()));
     subscriptions.set_declarative(&loaded.subscriptions);
     let _ = host.subscriptions.set(subscriptions.clone()); // the first and only time
+    let (state, pubsub) = (host.blocks.state.clone(), host.blocks.pubsub.clone());
+    let outbox = Arc::new(Outbox::new(state, pubsub, subscriptions.clone(), &log));
+    outbox.start().await;
 
     let health = AppHealth::new(options.app_health.is_none());
     let pipeline = host.pipeline("app", "spec.appHttpPipeline", &configuration.app_http_pipeline);
@@ -352,10 +376,12 @@ async fn start(
         outbound: Readiness::default(),
         host: host.clone(),
         subscriptions: subscriptions.clone(),
+        outbox,
         policies: policies.clone(),
         features: features(&configuration),
         names: RwLock::new(reload::Names::of(&loaded, mcp.names())),
         app_connection: app_connection(&options),
+        control_plane_given: options.control_plane_given.clone(),
         attributes: Mutex::new(BTreeMap::new()),
         board,
         end,
@@ -405,7 +431,10 @@ async fn start(
             let (readiness, log) = (info.readiness.clone(), log.clone());
             app_task.spawn(life.run(move || announce_ready(&readiness, started, &log)));
         }
-        _ => announce_ready(&info.readiness, started, &log),
+        _ => {
+            info.outbox.release();
+            announce_ready(&info.readiness, started, &log);
+        }
     }
     let grace = options.graceful_shutdown;
     Ok(Sidecar {

@@ -49,7 +49,7 @@ impl Dapr for GrpcApi {
         &self,
         request: Request<pb::ExecuteStateTransactionRequest>,
     ) -> Result<Response<()>, Status> {
-        self.transact(request.into_inner()).await.map(Response::new)
+        self.transact(request).await.map(Response::new)
     }
 
     async fn query_state_alpha1(
@@ -100,6 +100,28 @@ impl Dapr for GrpcApi {
         request: Request<pb::GetBulkSecretRequest>,
     ) -> Result<Response<pb::GetBulkSecretResponse>, Status> {
         self.read_secrets(request.into_inner()).await.map(Response::new)
+    }
+
+    async fn invoke_binding(
+        &self,
+        request: Request<pb::InvokeBindingRequest>,
+    ) -> Result<Response<pb::InvokeBindingResponse>, Status> {
+        describe(&request, "InvokeBinding");
+        self.ask_binding(request).await
+    }
+
+    async fn unsubscribe_configuration_alpha1(
+        &self,
+        request: Request<pb::UnsubscribeConfigurationRequest>,
+    ) -> Result<Response<pb::UnsubscribeConfigurationResponse>, Status> {
+        Ok(Response::new(super::absent::no_subscription(&request.into_inner())))
+    }
+
+    async fn unsubscribe_configuration(
+        &self,
+        request: Request<pb::UnsubscribeConfigurationRequest>,
+    ) -> Result<Response<pb::UnsubscribeConfigurationResponse>, Status> {
+        Ok(Response::new(super::absent::no_subscription(&request.into_inner())))
     }
 
     async fn get_metadata(

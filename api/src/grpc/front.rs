@@ -11,7 +11,9 @@ use pillion_core::log::Logger;
 use pillion_core::secret::Secret;
 use pillion_invocation::Invoker;
 use pillion_proto::durabletask::task_hub_sidecar_service_server::{TaskHubSidecarService, TaskHubSidecarServiceServer};
+use pillion_proto::durabletask::{ActivityResponse, CompleteTaskResponse, WorkflowResponse};
 use pillion_proto::runtime::v1::dapr_server::DaprServer;
+use pillion_runtime::loops::Loops;
 use pillion_runtime::message::DAPR_API_TOKEN;
 use pillion_telemetry::metrics::Metrics;
 use pillion_telemetry::trace::Tracer;
@@ -25,12 +27,18 @@ use super::invoke::HTTP_STATUS;
 use super::observe::observe;
 use super::reword::{check_path, reword};
 use super::spans::CallTrace;
-use super::{ApiRules, GrpcApi, status};
+use super::{ApiRules, GrpcApi, absent, status};
+use crate::runtime_info::RuntimeInfo;
 use crate::token::is_same;
+
+/// The API of the sidecar.
+const DAPR: &str = "dapr.proto.runtime.v1.Dapr";
 
 /// How the front treats its callers.
 #[derive(Debug)]
 pub struct FrontOptions {
+    /// What connections are shared out to.
+    pub loops: Loops,
     /// `DAPR_API_TOKEN`; `None` or empty = no check.
     pub api_token: Option<Secret<String>>,
     /// `spec.api` of the Configuration.
@@ -54,22 +62,51 @@ pub struct GrpcFront {
     task_hub: TaskHubSidecarServiceServer<NoWorkflows>,
     pub(super) invoker: Arc<Invoker>,
     app_id: Arc<str>,
+    info: Arc<dyn RuntimeInfo>,
     options: Arc<FrontOptions>,
     pub(super) tasks: TaskTracker,
 }
 
-/// The workflow engine's service before there is an engine: every call answers `UNIMPLEMENTED` and names itself.
+/// The workflow engine's service before there is an engine. Workers may say hello, and tell of work nobody gave them, as to an
+/// engine that does not know of it; other calls answer `UNIMPLEMENTED` and name themselves.
 struct NoWorkflows;
 
-impl TaskHubSidecarService for NoWorkflows {}
+#[tonic::async_trait]
+impl TaskHubSidecarService for NoWorkflows {
+    async fn hello(&self, _: tonic::Request<()>) -> Result<tonic::Response<()>, Status> {
+        Ok(tonic::Response::new(()))
+    }
+
+    async fn complete_activity_task(
+        &self,
+        _: tonic::Request<ActivityResponse>,
+    ) -> Result<tonic::Response<CompleteTaskResponse>, Status> {
+        Ok(tonic::Response::new(CompleteTaskResponse::default()))
+    }
+
+    async fn complete_orchestrator_task(
+        &self,
+        _: tonic::Request<WorkflowResponse>,
+    ) -> Result<tonic::Response<CompleteTaskResponse>, Status> {
+        Ok(tonic::Response::new(CompleteTaskResponse::default()))
+    }
+
+    async fn complete_workflow_task(
+        &self,
+        _: tonic::Request<WorkflowResponse>,
+    ) -> Result<tonic::Response<CompleteTaskResponse>, Status> {
+        Ok(tonic::Response::new(CompleteTaskResponse::default()))
+    }
+}
 
 impl GrpcFront {
     /// Puts the service `Dapr` behind token and rules.
     pub fn new(api: GrpcApi, options: FrontOptions) -> Self {
-        let limit = if options.max_body_bytes == 0 { usize::MAX } else { options.max_body_bytes };
+        let limit = message_limit(&options);
         Self {
             invoker: api.invoker.clone(),
             app_id: api.info.app_id().into(),
+            info: api.info.clone(),
             dapr: DaprServer::new(api)
                 .max_decoding_message_size(limit)
                 .max_encoding_message_size(limit)
@@ -86,6 +123,10 @@ impl GrpcFront {
     /// Longest head of a request. *Source:* the original takes its read buffer in KiB for one in bytes.
     pub(super) fn header_bytes_max(&self) -> u32 {
         u32::try_from(self.options.read_buffer_bytes.saturating_mul(1024)).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn loops(&self) -> &Loops {
+        &self.options.loops
     }
 
     pub(super) fn log(&self) -> &Logger {
@@ -114,14 +155,21 @@ impl GrpcFront {
         let (observed, request) = observe(&self.options.metrics, request);
         let uri = request.uri().clone();
         let service = uri.path().trim_start_matches('/').split('/').next().unwrap_or_default();
-        let response = match service {
-            "dapr.proto.runtime.v1.Dapr" => {
+        let method = uri.path().rsplit('/').next().unwrap_or_default();
+        let absent = if service == DAPR { absent::block_of(method) } else { None };
+        let response = match (service, absent) {
+            (DAPR, Some(block)) => {
+                let body = Body::new(request.into_body());
+                Ok(absent::answer(block, method, body, &*self.info, message_limit(&self.options)).await)
+            }
+            (DAPR, None) => {
                 let answer = self.dapr.call(request.map(Body::new)).await;
                 answer.map(|response| with_head(reword(too_large_as_expected(response), &uri)))
             }
-            "TaskHubSidecarService" => {
-                self.task_hub.call(request.map(Body::new)).await.map(|response| reword(response, &uri))
-            }
+            ("TaskHubSidecarService", _) => match absent::answer_of_task_hub(method, &*self.info) {
+                Some(answer) => Ok(answer),
+                None => self.task_hub.call(request.map(Body::new)).await.map(|response| reword(response, &uri)),
+            },
             _ => Ok(foreign(&self.invoker, request.map(Body::new)).await),
         };
         response.map(|response| {
@@ -148,6 +196,11 @@ impl GrpcFront {
     }
 }
 
+/// Longest message in bytes.
+fn message_limit(options: &FrontOptions) -> usize {
+    if options.max_body_bytes == 0 { usize::MAX } else { options.max_body_bytes }
+}
+
 /// A call to a service that this sidecar does not have itself: it is for the app that its metadata names.
 async fn foreign(invoker: &Invoker, request: Request<Body>) -> Response<Body> {
     // On the heap: with policies and connections in it the future is large, and most calls are not of this kind.
@@ -163,11 +216,15 @@ fn too_large_as_expected(response: Response<Body>) -> Response<Body> {
     status::too_large(response.headers()).map_or(response, Status::into_http)
 }
 
-/// An error of `InvokeService` tells the app's HTTP status in its head, where the original has it too; an answer that is
-/// only trailers has no head in the eyes of most clients.
+/// An error of `InvokeService` tells the app's HTTP status in its head, one of `InvokeBinding` what the system behind the binding said,
+/// where the original has it too; an answer that is only trailers has no head in the eyes of most clients.
 fn with_head(response: Response<Body>) -> Response<Body> {
     let headers = response.headers();
-    if !headers.contains_key(HTTP_STATUS) || !headers.contains_key(Status::GRPC_STATUS) {
+    if !headers.contains_key(Status::GRPC_STATUS) {
+        return response;
+    }
+    let is_told = |name: &http::HeaderName| *name == HTTP_STATUS || name.as_str().starts_with("metadata.");
+    if !headers.keys().any(is_told) {
         return response;
     }
     let (mut head, _) = response.into_parts();

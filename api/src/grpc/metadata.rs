@@ -33,6 +33,8 @@ pub(super) fn to_message(metadata: RuntimeMetadata) -> pb::GetMetadataResponse {
             .map(|name| pb::MetadataWorkflowAccessPolicy { name })
             .collect(),
         resiliencies: metadata.resiliencies.into_iter().map(|name| pb::MetadataResiliency { name }).collect(),
+        // There even without a worker.
+        workflows: Some(pb::MetadataWorkflows::default()),
         ..Default::default()
     }
 }

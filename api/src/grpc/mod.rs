@@ -4,7 +4,9 @@
 //! and a [`GrpcFront`] and hands over listeners. Invariant: [`status`] is the only place where an
 //! [`ApiError`](pillion_core::error::ApiError) becomes a gRPC status.
 
+mod absent;
 mod activity;
+mod bindings;
 mod dapr;
 mod front;
 mod invoke;
@@ -24,6 +26,7 @@ mod tests;
 
 use std::sync::Arc;
 
+use pillion_building_blocks::bindings::OutputBindings;
 use pillion_building_blocks::pubsub::{PubSubs, Subscriptions};
 use pillion_building_blocks::secrets::SecretStores;
 use pillion_building_blocks::state::StateStores;
@@ -47,6 +50,8 @@ pub struct GrpcApi {
     pub secrets: Arc<SecretStores>,
     /// Publishing.
     pub pubsub: Arc<PubSubs>,
+    /// Output bindings.
+    pub bindings: Arc<OutputBindings>,
     /// Streaming subscriptions.
     pub subscriptions: Arc<Subscriptions>,
     /// `--max-body-size` in bytes, the limit of what is read of an app's answer; 0 = no limit.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use pillion_building_blocks::pubsub::{BulkEntry, PublishCall, TraceContext, is_raw};
 use pillion_core::error::{ApiError, table};
 use pillion_proto::runtime::v1 as pb;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Status};
 
 use super::{GrpcApi, status};
@@ -14,7 +15,7 @@ const BULK_PUBLISH: &str = "/dapr.proto.runtime.v1.Dapr/BulkPublishEvent";
 
 impl GrpcApi {
     pub(super) async fn publish(&self, request: Request<pb::PublishEventRequest>) -> Result<(), Status> {
-        let (trace_parent, trace_state) = trace(&request);
+        let (trace_parent, trace_state) = trace(request.metadata());
         let event = request.into_inner();
         let mut metadata: BTreeMap<String, String> = event.metadata.into_iter().collect();
         if is_raw(&metadata) == Ok(true) {
@@ -39,7 +40,7 @@ impl GrpcApi {
         &self,
         request: Request<pb::BulkPublishRequest>,
     ) -> Result<pb::BulkPublishResponse, Status> {
-        let (trace_parent, trace_state) = trace(&request);
+        let (trace_parent, trace_state) = trace(request.metadata());
         let bulk = request.into_inner();
         let entry = |entry: pb::BulkPublishRequestEntry| BulkEntry {
             entry_id: entry.entry_id,
@@ -72,9 +73,9 @@ fn refuse(mut error: ApiError) -> Status {
 }
 
 /// The caller's trace, `traceparent` and `tracestate`; the binary form counts before the text.
-fn trace<T>(request: &Request<T>) -> (Option<String>, Option<String>) {
-    let text = |name| request.metadata().get(name).and_then(|value| value.to_str().ok());
-    let context = match request.metadata().get_bin("grpc-trace-bin") {
+pub(super) fn trace(metadata: &MetadataMap) -> (Option<String>, Option<String>) {
+    let text = |name| metadata.get(name).and_then(|value| value.to_str().ok());
+    let context = match metadata.get_bin("grpc-trace-bin") {
         Some(binary) => binary.to_bytes().ok().and_then(|bytes| TraceContext::from_binary(&bytes)),
         None => text("traceparent").and_then(TraceContext::parse),
     };

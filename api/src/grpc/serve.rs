@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use hyper::server::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use pillion_runtime::corked::Corked;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use super::GrpcFront;
 use super::activity::Activity;
-use crate::accept::{Listener, accept};
+use crate::accept::{Acceptor, Listener, accept};
 
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
@@ -31,8 +32,10 @@ impl GrpcFront {
     }
 
     async fn accept<L: Listener>(self, listener: L, cancel: CancellationToken) {
-        let connection = |stream, _| self.clone().serve_connection(stream, cancel.clone());
-        accept(listener, "gRPC", &self.tasks, self.log(), &cancel, connection).await;
+        let (front, stop) = (self.clone(), cancel.clone());
+        let connection = move |stream, _| front.clone().serve_connection(stream, stop.clone());
+        let acceptor = Acceptor { api: "gRPC", tasks: &self.tasks, loops: self.loops(), log: self.log() };
+        accept(listener, acceptor, &cancel, connection).await;
     }
 
     /// Serves one connection until its end; when cancelled, until the calls under way are answered.
@@ -57,7 +60,7 @@ impl GrpcFront {
             .max_header_list_size(header_bytes_max)
             .auto_date_header(false) // no gRPC server sends one
             .max_concurrent_streams(None) // as in the original; hyper's own limit is 200
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(Corked::new(stream)), service);
         let mut connection = std::pin::pin!(connection);
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,

@@ -1,13 +1,14 @@
 //! State over gRPC: values are opaque bytes, and errors carry an `ErrorInfo` where HTTP has none.
 
-use pillion_building_blocks::state::{DeleteItem, Operation, SetItem, check_key, operation_not_supported};
+use pillion_building_blocks::state::{CallTrace, DeleteItem, Operation, SetItem, check_key, operation_not_supported};
 use pillion_contract::{Concurrency, Consistency};
 use pillion_core::error::{ApiError, ErrorDetail, table};
 use pillion_proto::common::v1::state_options::{StateConcurrency, StateConsistency};
 use pillion_proto::common::v1::{Etag, StateItem, StateOptions};
 use pillion_proto::runtime::v1 as pb;
-use tonic::Status;
+use tonic::{Request, Status};
 
+use super::publish::trace;
 use super::{GrpcApi, status};
 
 /// Start of a message that HTTP nests in another error.
@@ -76,7 +77,8 @@ impl GrpcApi {
         self.state.bulk_delete(&request.store_name, items).await.map_err(refuse)
     }
 
-    pub(super) async fn transact(&self, request: pb::ExecuteStateTransactionRequest) -> Result<(), Status> {
+    pub(super) async fn transact(&self, request: Request<pb::ExecuteStateTransactionRequest>) -> Result<(), Status> {
+        let (call, _, request) = request.into_parts();
         self.state.check_transactional(&request.store_name).map_err(refuse)?;
         let mut operations = Vec::with_capacity(request.operations.len());
         for operation in request.operations {
@@ -89,7 +91,11 @@ impl GrpcApi {
             });
         }
         let metadata = request.metadata.into_iter().collect();
-        self.state.transact(&request.store_name, operations, metadata).await.map_err(refuse)
+        let call_trace = || {
+            let (parent, state) = trace(&call);
+            CallTrace { parent: parent.unwrap_or_default(), state: state.unwrap_or_default() }
+        };
+        self.state.transact(&request.store_name, operations, metadata, call_trace).await.map_err(refuse)
     }
 
     pub(super) async fn query_states(&self, request: pb::QueryStateRequest) -> Result<pb::QueryStateResponse, Status> {
@@ -115,6 +121,8 @@ fn set_item(item: StateItem) -> SetItem {
         key: item.key,
         value: item.value,
         value_is_json: false,
+        is_document: false,
+        content_type: None,
         etag: item.etag.map(|Etag { value }| value),
         metadata: item.metadata.into_iter().collect(),
         concurrency,
@@ -165,15 +173,16 @@ fn consistency(number: i32) -> Consistency {
     }
 }
 
-/// A state error in its gRPC form. *Source:* spec errors.md State: gRPC does not show the app id and does not nest.
+/// A state error in its gRPC form. *Source:* spec errors.md State: gRPC does not show the app id, but for the outbox, and does not nest.
 fn refuse(mut error: ApiError) -> Status {
     if let Some(plain) = error.message.strip_prefix(NESTED) {
         error.message = plain.to_owned();
     }
+    let shows_app_id = error.spec == &table::PUBSUB_OUTBOX;
     for detail in &mut error.details {
         match detail {
             ErrorDetail::ErrorInfo { metadata, .. }
-                if metadata.as_ref().is_some_and(|metadata| metadata.contains_key("appID")) =>
+                if !shows_app_id && metadata.as_ref().is_some_and(|metadata| metadata.contains_key("appID")) =>
             {
                 *metadata = None;
             }

@@ -62,7 +62,8 @@ impl Cors {
     pub(super) fn actual(&self, verb: &Method, asked: &HeaderMap) -> HeaderMap {
         let mut answer = HeaderMap::new();
         answer.insert(VARY, HeaderValue::from(ORIGIN));
-        if let Some(origin) = self.allowed(asked).filter(|_| VERBS.contains(&verb.as_str())) {
+        let is_allowed = *verb == Method::OPTIONS || VERBS.contains(&verb.as_str());
+        if let Some(origin) = self.allowed(asked).filter(|_| is_allowed) {
             answer.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
         }
         answer

@@ -7,6 +7,8 @@
 use http::Method;
 use pillion_resources::ApiRule;
 
+use crate::absent::Absent;
+
 /// What an endpoint does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Call {
@@ -25,9 +27,10 @@ pub(super) enum Call {
     BulkPublish,
     GetSecret,
     GetBulkSecret,
+    InvokeBinding,
     Invoke,
     /// Its block is still to come.
-    NotBuilt,
+    NotBuilt(Absent),
 }
 
 /// One row of the table.
@@ -55,6 +58,10 @@ enum Verb {
 use Verb::{Delete, Get, Post, Put};
 
 const WRITE: &[Verb] = &[Post, Put];
+const GET: &[Verb] = &[Get];
+const POST: &[Verb] = &[Post];
+const PUT: &[Verb] = &[Put];
+const DELETE: &[Verb] = &[Delete];
 const ALL_FOUR: &[Verb] = &[Get, Post, Put, Delete];
 
 const fn row(
@@ -73,14 +80,15 @@ const ALPHA1: &str = "v1.0-alpha1";
 const ALPHA2: &str = "v1.0-alpha2";
 const BETA1: &str = "v1.0-beta1";
 
-const fn not_built(
+const fn absent(
+    block: Absent,
     name: &'static str,
     verbs: &'static [Verb],
     version: &'static str,
     route: &'static str,
     group: (&'static str, &'static str),
 ) -> Endpoint {
-    row(Call::NotBuilt, name, verbs, version, route, group)
+    row(Call::NotBuilt(block), name, verbs, version, route, group)
 }
 
 /// Literal segments come before parameters, so the first match is the right one.
@@ -102,47 +110,313 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     row(Call::GetBulkSecret, "GetBulkSecret", &[Get], V1, "secrets/{secretStoreName}/bulk", ("secrets", "v1")),
     row(Call::GetSecret, "GetSecret", &[Get], V1, "secrets/{secretStoreName}/{key}", ("secrets", "v1")),
     row(Call::Invoke, "InvokeService", &[], V1, "invoke/*", ("invoke", "v1")),
-    not_built("InvokeBinding", WRITE, V1, "bindings/{name}", ("bindings", "v1")),
-    not_built("InvokeActor", ALL_FOUR, V1, "actors/{actorType}/{actorId}/method/{method}", ("actors", "v1")),
-    not_built("ExecuteActorStateTransaction", WRITE, V1, "actors/{actorType}/{actorId}/state", ("actors", "v1")),
-    not_built("GetActorState", &[Get], V1, "actors/{actorType}/{actorId}/state/{key}", ("actors", "v1")),
-    not_built("ActorReminder", ALL_FOUR, V1, "actors/{actorType}/{actorId}/reminders/{name}", ("actors", "v1")),
-    not_built("ActorTimer", &[Post, Put, Delete], V1, "actors/{actorType}/{actorId}/timers/{name}", ("actors", "v1")),
-    not_built("GetConfiguration", &[Get], V1, "configuration/{storeName}", ("configuration", "v1")),
-    not_built("GetConfiguration", &[Get], ALPHA1, "configuration/{storeName}", ("configuration", "v1alpha1")),
-    not_built("SubscribeConfiguration", &[Get], V1, "configuration/{storeName}/subscribe", ("configuration", "v1")),
-    not_built(
-        "SubscribeConfiguration",
-        &[Get],
-        ALPHA1,
-        "configuration/{storeName}/subscribe",
-        ("configuration", "v1alpha1"),
+    row(Call::InvokeBinding, "InvokeBinding", WRITE, V1, "bindings/{name}", ("bindings", "v1")),
+    absent(
+        Absent::Actors,
+        "InvokeActor",
+        ALL_FOUR,
+        V1,
+        "actors/{actorType}/{actorId}/method/{method}",
+        ("actors", "v1"),
     ),
-    not_built(
+    absent(
+        Absent::Actors,
+        "ExecuteActorStateTransaction",
+        WRITE,
+        V1,
+        "actors/{actorType}/{actorId}/state",
+        ("actors", "v1"),
+    ),
+    absent(Absent::Actors, "GetActorState", GET, V1, "actors/{actorType}/{actorId}/state/{key}", ("actors", "v1")),
+    absent(
+        Absent::Actors,
+        "RegisterActorReminder",
+        WRITE,
+        V1,
+        "actors/{actorType}/{actorId}/reminders/{name}",
+        ("actors", "v1"),
+    ),
+    absent(
+        Absent::Actors,
+        "GetActorReminder",
+        GET,
+        V1,
+        "actors/{actorType}/{actorId}/reminders/{name}",
+        ("actors", "v1"),
+    ),
+    absent(
+        Absent::Actors,
+        "UnregisterActorReminder",
+        DELETE,
+        V1,
+        "actors/{actorType}/{actorId}/reminders/{name}",
+        ("actors", "v1"),
+    ),
+    absent(
+        Absent::Actors,
+        "RegisterActorTimer",
+        WRITE,
+        V1,
+        "actors/{actorType}/{actorId}/timers/{name}",
+        ("actors", "v1"),
+    ),
+    absent(
+        Absent::Actors,
+        "UnregisterActorTimer",
+        DELETE,
+        V1,
+        "actors/{actorType}/{actorId}/timers/{name}",
+        ("actors", "v1"),
+    ),
+    absent(Absent::Configuration, "GetConfiguration", GET, V1, "configuration/{storeName}", ("configuration", "v1")),
+    absent(
+        Absent::Configuration,
+        "SubscribeConfiguration",
+        GET,
+        V1,
+        "configuration/{storeName}/subscribe",
+        ("configuration", "v1"),
+    ),
+    absent(
+        Absent::Configuration,
         "UnsubscribeConfiguration",
-        &[Get],
+        GET,
         V1,
         "configuration/{storeName}/{id}/unsubscribe",
         ("configuration", "v1"),
     ),
-    not_built(
+    absent(
+        Absent::Configuration,
+        "GetConfiguration",
+        GET,
+        ALPHA1,
+        "configuration/{storeName}",
+        ("configuration", "v1alpha1"),
+    ),
+    absent(
+        Absent::Configuration,
+        "SubscribeConfiguration",
+        GET,
+        ALPHA1,
+        "configuration/{storeName}/subscribe",
+        ("configuration", "v1alpha1"),
+    ),
+    absent(
+        Absent::Configuration,
         "UnsubscribeConfiguration",
-        &[Get],
+        GET,
         ALPHA1,
         "configuration/{storeName}/{id}/unsubscribe",
         ("configuration", "v1alpha1"),
     ),
-    not_built("TryLockAlpha1", &[Post], ALPHA1, "lock/{storeName}", ("lock", "v1alpha1")),
-    not_built("UnlockAlpha1", &[Post], ALPHA1, "unlock/{storeName}", ("unlock", "v1alpha1")),
-    not_built("Crypto", &[Put], ALPHA1, "crypto/{name}/{operation}", ("crypto", "v1alpha1")),
-    not_built("SubtleCrypto", &[Post], ALPHA1, "subtlecrypto/{name}/{operation}", ("subtlecrypto", "v1alpha1")),
-    not_built("Workflow", &[Get, Post], V1, "workflows/*", ("workflows", "v1")),
-    not_built("Workflow", &[Get, Post], BETA1, "workflows/*", ("workflows", "v1beta1")),
-    not_built("Workflow", &[Get, Post], ALPHA1, "workflows/*", ("workflows", "v1alpha1")),
-    not_built("Job", &[Get, Post, Delete], V1, "jobs/{name}", ("jobs", "v1")),
-    not_built("Job", &[Get, Post, Delete], ALPHA1, "jobs/{name}", ("jobs", "v1alpha1")),
-    not_built("ConverseAlpha1", &[Post], ALPHA1, "conversation/{name}/converse", ("conversation", "v1alpha1")),
-    not_built("ConverseAlpha2", &[Post], ALPHA2, "conversation/{name}/converse", ("conversation", "v1alpha2")),
+    absent(Absent::TryLock, "TryLock", POST, ALPHA1, "lock/{storeName}", ("lock", "v1alpha1")),
+    absent(Absent::Unlock, "Unlock", POST, ALPHA1, "unlock/{storeName}", ("unlock", "v1alpha1")),
+    absent(Absent::Crypto, "Encrypt", PUT, ALPHA1, "crypto/{name}/encrypt", ("crypto", "v1alpha1")),
+    absent(Absent::Crypto, "Decrypt", PUT, ALPHA1, "crypto/{name}/decrypt", ("crypto", "v1alpha1")),
+    absent(
+        Absent::SubtleCrypto,
+        "SubtleGetKey",
+        POST,
+        ALPHA1,
+        "subtlecrypto/{name}/getkey",
+        ("subtlecrypto", "v1alpha1"),
+    ),
+    absent(
+        Absent::SubtleCrypto,
+        "SubtleEncrypt",
+        POST,
+        ALPHA1,
+        "subtlecrypto/{name}/encrypt",
+        ("subtlecrypto", "v1alpha1"),
+    ),
+    absent(
+        Absent::SubtleCrypto,
+        "SubtleDecrypt",
+        POST,
+        ALPHA1,
+        "subtlecrypto/{name}/decrypt",
+        ("subtlecrypto", "v1alpha1"),
+    ),
+    absent(
+        Absent::SubtleCrypto,
+        "SubtleWrapKey",
+        POST,
+        ALPHA1,
+        "subtlecrypto/{name}/wrapkey",
+        ("subtlecrypto", "v1alpha1"),
+    ),
+    absent(
+        Absent::SubtleCrypto,
+        "SubtleUnwrapKey",
+        POST,
+        ALPHA1,
+        "subtlecrypto/{name}/unwrapkey",
+        ("subtlecrypto", "v1alpha1"),
+    ),
+    absent(Absent::SubtleCrypto, "SubtleSign", POST, ALPHA1, "subtlecrypto/{name}/sign", ("subtlecrypto", "v1alpha1")),
+    absent(
+        Absent::SubtleCrypto,
+        "SubtleVerify",
+        POST,
+        ALPHA1,
+        "subtlecrypto/{name}/verify",
+        ("subtlecrypto", "v1alpha1"),
+    ),
+    absent(
+        Absent::Actors,
+        "StartWorkflow",
+        POST,
+        V1,
+        "workflows/{component}/{workflowName}/start",
+        ("workflows", "v1"),
+    ),
+    absent(
+        Absent::Actors,
+        "RaiseEventWorkflow",
+        POST,
+        V1,
+        "workflows/{component}/{instanceID}/raiseEvent/{eventName}",
+        ("workflows", "v1"),
+    ),
+    absent(Absent::Actors, "PauseWorkflow", POST, V1, "workflows/{component}/{instanceID}/pause", ("workflows", "v1")),
+    absent(
+        Absent::Actors,
+        "ResumeWorkflow",
+        POST,
+        V1,
+        "workflows/{component}/{instanceID}/resume",
+        ("workflows", "v1"),
+    ),
+    absent(
+        Absent::Actors,
+        "TerminateWorkflow",
+        POST,
+        V1,
+        "workflows/{component}/{instanceID}/terminate",
+        ("workflows", "v1"),
+    ),
+    absent(Absent::Actors, "PurgeWorkflow", POST, V1, "workflows/{component}/{instanceID}/purge", ("workflows", "v1")),
+    absent(Absent::Actors, "GetWorkflow", GET, V1, "workflows/{component}/{instanceID}", ("workflows", "v1")),
+    absent(
+        Absent::Actors,
+        "StartWorkflow",
+        POST,
+        BETA1,
+        "workflows/{component}/{workflowName}/start",
+        ("workflows", "v1beta1"),
+    ),
+    absent(
+        Absent::Actors,
+        "RaiseEventWorkflow",
+        POST,
+        BETA1,
+        "workflows/{component}/{instanceID}/raiseEvent/{eventName}",
+        ("workflows", "v1beta1"),
+    ),
+    absent(
+        Absent::Actors,
+        "PauseWorkflow",
+        POST,
+        BETA1,
+        "workflows/{component}/{instanceID}/pause",
+        ("workflows", "v1beta1"),
+    ),
+    absent(
+        Absent::Actors,
+        "ResumeWorkflow",
+        POST,
+        BETA1,
+        "workflows/{component}/{instanceID}/resume",
+        ("workflows", "v1beta1"),
+    ),
+    absent(
+        Absent::Actors,
+        "TerminateWorkflow",
+        POST,
+        BETA1,
+        "workflows/{component}/{instanceID}/terminate",
+        ("workflows", "v1beta1"),
+    ),
+    absent(
+        Absent::Actors,
+        "PurgeWorkflow",
+        POST,
+        BETA1,
+        "workflows/{component}/{instanceID}/purge",
+        ("workflows", "v1beta1"),
+    ),
+    absent(Absent::Actors, "GetWorkflow", GET, BETA1, "workflows/{component}/{instanceID}", ("workflows", "v1beta1")),
+    absent(
+        Absent::Actors,
+        "StartWorkflow",
+        POST,
+        ALPHA1,
+        "workflows/{component}/{workflowName}/start",
+        ("workflows", "v1alpha1"),
+    ),
+    absent(
+        Absent::Actors,
+        "RaiseEventWorkflow",
+        POST,
+        ALPHA1,
+        "workflows/{component}/{instanceID}/raiseEvent/{eventName}",
+        ("workflows", "v1alpha1"),
+    ),
+    absent(
+        Absent::Actors,
+        "PauseWorkflow",
+        POST,
+        ALPHA1,
+        "workflows/{component}/{instanceID}/pause",
+        ("workflows", "v1alpha1"),
+    ),
+    absent(
+        Absent::Actors,
+        "ResumeWorkflow",
+        POST,
+        ALPHA1,
+        "workflows/{component}/{instanceID}/resume",
+        ("workflows", "v1alpha1"),
+    ),
+    absent(
+        Absent::Actors,
+        "TerminateWorkflow",
+        POST,
+        ALPHA1,
+        "workflows/{component}/{instanceID}/terminate",
+        ("workflows", "v1alpha1"),
+    ),
+    absent(
+        Absent::Actors,
+        "PurgeWorkflow",
+        POST,
+        ALPHA1,
+        "workflows/{component}/{instanceID}/purge",
+        ("workflows", "v1alpha1"),
+    ),
+    absent(Absent::Actors, "GetWorkflow", GET, ALPHA1, "workflows/{component}/{instanceID}", ("workflows", "v1alpha1")),
+    absent(Absent::ScheduleJob, "ScheduleJob", POST, V1, "jobs/{name}", ("jobs", "v1")),
+    absent(Absent::GetJob, "GetJob", GET, V1, "jobs/{name}", ("jobs", "v1")),
+    absent(Absent::DeleteJob, "DeleteJob", DELETE, V1, "jobs/{name}", ("jobs", "v1")),
+    absent(Absent::ScheduleJob, "ScheduleJob", POST, ALPHA1, "jobs/{name}", ("jobs", "v1alpha1")),
+    absent(Absent::GetJob, "GetJob", GET, ALPHA1, "jobs/{name}", ("jobs", "v1alpha1")),
+    absent(Absent::DeleteJob, "DeleteJob", DELETE, ALPHA1, "jobs/{name}", ("jobs", "v1alpha1")),
+    absent(
+        Absent::Conversation,
+        "Converse",
+        POST,
+        ALPHA1,
+        "conversation/{name}/converse",
+        ("conversation", "v1alpha1"),
+    ),
+    absent(
+        Absent::Conversation,
+        "Converse",
+        POST,
+        ALPHA2,
+        "conversation/{name}/converse",
+        ("conversation", "v1alpha2"),
+    ),
 ];
 
 /// The endpoint that takes what no other does.
@@ -183,8 +457,11 @@ impl HttpRules {
         if !version.starts_with("v1.0") || rest.starts_with("invoke/") {
             return fallback();
         }
+        let initial = rest.as_bytes().first();
         for (endpoint, registered) in ENDPOINTS.iter().zip(&self.registered) {
-            if *registered
+            // Every route begins with a word, and most calls can be told apart by its first letter.
+            if endpoint.route.as_bytes().first() == initial
+                && *registered
                 && endpoint.version == version
                 && endpoint.takes(verb)
                 && let Some(parameters) = parameters(endpoint.route, rest)
@@ -270,7 +547,11 @@ mod tests {
             (Method::POST, "/v1.0-alpha1/publish/bulk/p/t", Call::BulkPublish, ["p", "t"]),
             (Method::GET, "/v1.0/secrets/s/bulk", Call::GetBulkSecret, ["s", ""]),
             (Method::GET, "/v1.0/secrets/s/k", Call::GetSecret, ["s", "k"]),
-            (Method::POST, "/v1.0/bindings/b", Call::NotBuilt, ["b", ""]),
+            (Method::POST, "/v1.0/bindings/b", Call::InvokeBinding, ["b", ""]),
+            (Method::POST, "/v1.0/workflows/dapr/w/start", Call::NotBuilt(Absent::Actors), ["dapr", "w"]),
+            (Method::POST, "/v1.0/workflows/dapr/i/raiseEvent/e", Call::NotBuilt(Absent::Actors), ["dapr", "i"]),
+            (Method::POST, "/v1.0/workflows/dapr/i/other", Call::Invoke, ["", ""]),
+            (Method::PUT, "/v1.0-alpha1/crypto/c/sign", Call::Invoke, ["", ""]),
             // What no route takes is a service invocation.
             (Method::PATCH, "/v1.0/state/s", Call::Invoke, ["", ""]),
             (Method::GET, "/v1.0/state/s/k/more", Call::Invoke, ["", ""]),

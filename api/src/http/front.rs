@@ -8,11 +8,12 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::{HeaderMap, HeaderValue, Method, Request, Uri};
+use http::header::HOST;
+use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use http_body::Body as _;
-use pillion_core::error::{ApiError, table};
 use pillion_core::log::{FieldValue, Level, Logger};
 use pillion_runtime::body::{Body, CollectError};
+use pillion_runtime::loops::Loops;
 use pillion_runtime::message::DAPR_API_TOKEN;
 use pillion_telemetry::trace::{TRACE_PARENT, TraceContext};
 use tokio_util::sync::CancellationToken;
@@ -67,12 +68,20 @@ impl HttpFront {
         &self.shared.options.log
     }
 
+    pub(super) fn loops(&self) -> &Loops {
+        &self.shared.options.loops
+    }
+
     pub(super) fn idle(&self) -> &CancellationToken {
         &self.shared.options.idle
     }
 
     pub(super) fn read_buffer_bytes(&self) -> usize {
         self.shared.options.read_buffer_bytes
+    }
+
+    pub(super) fn max_body_bytes(&self) -> usize {
+        self.shared.options.max_body_bytes
     }
 
     pub(super) fn allows_http2(&self) -> bool {
@@ -84,17 +93,24 @@ impl HttpFront {
         if !path::has_valid_escapes(request.uri().path()) {
             return respond::bad_request();
         }
+        // RFC 9112 §3.2; what stands in front of a sidecar may believe the other of two.
+        if request.version() == Version::HTTP_11 && request.headers().get_all(HOST).iter().count() != 1 {
+            return respond::bad_request();
+        }
         let (parts, body) = request.into_parts();
         let mut call = Incall { verb: parts.method, uri: parts.uri, headers: parts.headers, body, peer };
         let observed = self.shared.options.metrics.is_on().then(|| Observed::begin(&call));
-        let response = if self.public {
-            Box::pin(self.shared.public(call)).await
-        } else {
-            match self.shared.start_trace(&mut call) {
-                Ok(None) => self.shared.checked(call).await,
-                Ok(Some(trace)) => trace.finish(self.shared.checked(call).await),
-                Err(refused) => *refused,
+        let response = match self.shared.start_trace(&mut call) {
+            Err(refused) => *refused,
+            Ok(trace) if self.public => {
+                let response = Box::pin(self.shared.public(call)).await;
+                match trace {
+                    Some(trace) => trace.finish(response),
+                    None => response,
+                }
             }
+            Ok(None) => self.shared.checked(call).await,
+            Ok(Some(trace)) => trace.finish(self.shared.checked(call).await),
         };
         match observed {
             Some(observed) => observed.end(&self.shared.options.metrics, response),
@@ -229,7 +245,9 @@ impl Shared {
             Call::BulkPublish => return self.bulk_publish(first.into_owned(), second.into_owned(), call).await,
             Call::GetSecret => self.get_secret(&first, &second, &call).await,
             Call::GetBulkSecret => self.get_bulk_secret(&first, &call).await,
-            Call::Invoke | Call::NotBuilt => Err(not_built(endpoint.name)),
+            Call::InvokeBinding => return self.invoke_binding(&first, call).await,
+            Call::NotBuilt(block) => Err(self.absent(block, endpoint.name, &first, call).await),
+            Call::Invoke => return self.invoke(call).await,
         };
         answer.unwrap_or_else(|error| respond::error(&error))
     }
@@ -255,10 +273,6 @@ fn unescape(text: &str) -> Result<Cow<'_, str>, String> {
     } else {
         Ok(Cow::Borrowed(text))
     }
-}
-
-fn not_built(name: &str) -> ApiError {
-    ApiError::new(&table::API_UNIMPLEMENTED, format!("{name} is not supported by this version of the sidecar yet"))
 }
 
 /// What the API log tells of a call, as far as it is known before its answer.

@@ -4,9 +4,12 @@
 //! from an [`HttpApi`] and hands over listeners. *Invariant:* [`respond`] is the only place where an
 //! [`ApiError`](pillion_core::error::ApiError) becomes an HTTP answer; what no route takes is a service invocation.
 
+mod absent;
+mod bindings;
 mod cors;
 mod endpoints;
 mod front;
+mod h2c;
 mod invoke;
 mod metadata;
 mod observe;
@@ -21,6 +24,7 @@ mod state;
 
 use std::sync::Arc;
 
+use pillion_building_blocks::bindings::OutputBindings;
 use pillion_building_blocks::pubsub::PubSubs;
 use pillion_building_blocks::secrets::SecretStores;
 use pillion_building_blocks::state::StateStores;
@@ -28,6 +32,7 @@ use pillion_contract::HttpPipeline;
 use pillion_core::log::Logger;
 use pillion_core::secret::Secret;
 use pillion_invocation::Invoker;
+use pillion_runtime::loops::Loops;
 use pillion_telemetry::metrics::Metrics;
 use pillion_telemetry::trace::Tracer;
 use tokio_util::sync::CancellationToken;
@@ -49,10 +54,14 @@ pub struct HttpApi {
     pub secrets: Arc<SecretStores>,
     /// Publishing.
     pub pubsub: Arc<PubSubs>,
+    /// Output bindings.
+    pub bindings: Arc<OutputBindings>,
 }
 
 /// How the front treats its callers.
 pub struct HttpOptions {
+    /// What connections are shared out to.
+    pub loops: Loops,
     /// `DAPR_API_TOKEN`; `None` or empty = no check.
     pub api_token: Option<Secret<String>>,
     /// `spec.api` of the Configuration.

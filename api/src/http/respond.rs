@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use http::header::{CONNECTION, CONTENT_TYPE};
+use http::header::{CONNECTION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use pillion_core::error::{ApiError, ErrorDetail, Shape, table};
 use pillion_runtime::body::Body;
@@ -47,6 +47,10 @@ pub(crate) fn text(code: u16, message: &str) -> HttpResponse {
     let mut response =
         status(StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), Body::full(message.to_owned()));
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+    // As the original has it, for these two alone.
+    if matches!(code, 401 | 404) {
+        response.headers_mut().insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    }
     response
 }
 

@@ -6,9 +6,12 @@
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::pin::Pin;
 
-use http::Request;
+use http::header::CONTENT_LENGTH;
+use http::{HeaderValue, Method, Request, Version};
 use hyper::body::Incoming;
+use hyper::rt::{Read, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -20,7 +23,9 @@ use tokio::net::{TcpListener, UnixListener};
 use tokio_util::sync::CancellationToken;
 
 use super::HttpFront;
-use crate::accept::{Listener, accept};
+use super::h2c::{self, Slot};
+use super::respond::HttpResponse;
+use crate::accept::{Acceptor, Listener, accept};
 
 /// hyper's smallest buffer; the original too lets heads be 4 KiB larger than `--read-buffer-size` says.
 const BUFFER_BYTES_MIN: usize = 8192;
@@ -42,8 +47,10 @@ impl HttpFront {
     }
 
     async fn accept<L: Listener>(self, listener: L, cancel: CancellationToken) {
-        let connection = |stream, peer| self.clone().serve_connection(stream, peer, cancel.clone());
-        accept(listener, "HTTP", &self.tasks, self.log(), &cancel, connection).await;
+        let (front, stop) = (self.clone(), cancel.clone());
+        let connection = move |stream, peer| front.clone().serve_connection(stream, peer, stop.clone());
+        let acceptor = Acceptor { api: "HTTP", tasks: &self.tasks, loops: self.loops(), log: self.log() };
+        accept(listener, acceptor, &cancel, connection).await;
     }
 
     /// Serves one connection until its end; when cancelled, until the calls under way are answered.
@@ -69,41 +76,92 @@ impl HttpFront {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (io, cancel) = (TokioIo::new(rest), self.idle());
-        let front = self.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            let front = front.clone();
+        let io = TokioIo::new(rest);
+        if self.allows_http2() {
+            return self.go_on_with_http2(io, peer, buffer).await;
+        }
+        let mut builder = http1::Builder::new();
+        builder.max_buf_size(buffer).max_headers(HEADERS_MAX);
+        let service = service_fn(|request: Request<Incoming>| {
+            let front = self.clone();
             async move { Ok::<_, Infallible>(Box::pin(front.answer(request.map(Body::from), peer)).await) }
         });
-        if self.allows_http2() {
-            let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().max_buf_size(buffer).max_headers(HEADERS_MAX);
-            builder
-                .http2()
-                .timer(TokioTimer::new())
-                .max_header_list_size(u32::try_from(buffer).unwrap_or(u32::MAX))
-                .initial_stream_window_size(STREAM_WINDOW)
-                .initial_connection_window_size(CONNECTION_WINDOW);
-            let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-            tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = cancel.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
+        let connection = builder.serve_connection(io, service);
+        Ok(until_stopped(connection, self.idle(), |connection| connection.graceful_shutdown()).await?)
+    }
+
+    /// HTTP/1.1 or HTTP/2, whichever the client begins with, or the one after the other.
+    async fn go_on_with_http2<I>(&self, io: I, peer: Option<SocketAddr>, buffer: usize) -> Result<(), BodyError>
+    where
+        I: Read + Write + Unpin + Send + 'static,
+    {
+        let mut builder = auto::Builder::new(TokioExecutor::new());
+        builder.http1().max_buf_size(buffer).max_headers(HEADERS_MAX);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .max_header_list_size(u32::try_from(buffer).unwrap_or(u32::MAX))
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW);
+        let slot = Slot::default();
+        let service = service_fn(|request| {
+            let (front, slot) = (self.clone(), slot.clone());
+            async move { Ok::<_, Infallible>(Box::pin(front.answer_or_upgrade(request, peer, &slot)).await) }
+        });
+        let connection = builder.serve_connection_with_upgrades(io, service);
+        until_stopped(connection, self.idle(), |connection| connection.graceful_shutdown()).await?;
+        let upgrade = slot.lock().take();
+        let Some(upgrade) = upgrade else { return Ok(()) };
+        let (rest, first) = upgrade.open(self.idle()).await?;
+        let service = service_fn(|request| {
+            let (front, request) = (self.clone(), first.instead_of(request));
+            async move { Ok::<_, Infallible>(Box::pin(front.answer_on_stream(request, peer)).await) }
+        });
+        let connection = builder.serve_connection(TokioIo::new(rest), service);
+        until_stopped(connection, self.idle(), |connection| connection.graceful_shutdown()).await
+    }
+
+    /// Answers a request, or with 101 when it offers HTTP/2.
+    async fn answer_or_upgrade(
+        &self,
+        request: Request<Incoming>,
+        peer: Option<SocketAddr>,
+        slot: &Slot,
+    ) -> HttpResponse {
+        match h2c::offer(&request, self.max_body_bytes()) {
+            // A client that is told to go on now would soon be told to stop.
+            Some(settings) if !self.idle().is_cancelled() => h2c::accept(request, settings, slot).await,
+            _ if request.version() == Version::HTTP_2 => self.answer_on_stream(request.map(Body::from), peer).await,
+            _ => self.answer(request.map(Body::from), peer).await,
+        }
+    }
+
+    /// Answers a request over HTTP/2, where hyper leaves it to us that no body follows the head of an answer to HEAD.
+    async fn answer_on_stream(&self, request: Request<Body>, peer: Option<SocketAddr>) -> HttpResponse {
+        let is_head = request.method() == Method::HEAD;
+        let mut response = self.answer(request, peer).await;
+        if is_head {
+            // The length of what is left out is told when it is known, as over HTTP/1.1.
+            if let Some(length @ 1..) = std::mem::take(response.body_mut()).known_length() {
+                response.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(length));
             }
-        } else {
-            let mut builder = http1::Builder::new();
-            builder.max_buf_size(buffer).max_headers(HEADERS_MAX);
-            let mut connection = std::pin::pin!(builder.serve_connection(io, service));
-            let ended = tokio::select! {
-                ended = connection.as_mut() => ended,
-                () = cancel.cancelled() => {
-                    connection.as_mut().graceful_shutdown();
-                    connection.await
-                }
-            };
-            ended.map_err(Into::into)
+        }
+        response
+    }
+}
+
+/// Runs a connection to its end; when cancelled, `stop` says that the calls under way are the last ones.
+async fn until_stopped<C: Future>(
+    connection: C,
+    cancel: &CancellationToken,
+    stop: impl FnOnce(Pin<&mut C>),
+) -> C::Output {
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = cancel.cancelled() => {
+            stop(connection.as_mut());
+            connection.await
         }
     }
 }

@@ -6,17 +6,20 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use http::HeaderValue;
 use http::header::{ETAG, IF_MATCH};
+use http::{HeaderMap, HeaderValue};
 use pillion_building_blocks::state::{
-    DeleteItem, Operation, SetItem, check_key, merge_metadata, operation_not_supported, parse_concurrency,
+    CallTrace, DeleteItem, Operation, SetItem, check_key, merge_metadata, operation_not_supported, parse_concurrency,
     parse_consistency,
 };
-use pillion_contract::{BulkGetItem, Concurrency, Consistency, QueryItem};
+use pillion_contract::{BulkGetItem, Consistency, QueryItem, StateItem};
 use pillion_core::error::{ApiError, ErrorDetail, table};
 use pillion_core::json;
 use pillion_runtime::body::Body;
+use pillion_telemetry::trace::TraceContext;
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::front::{Incall, Shared};
@@ -36,6 +39,8 @@ struct Item<'a> {
     etag: Option<String>,
     metadata: Option<Metadata>,
     options: Option<ItemOptions>,
+    #[serde(rename = "contentType")]
+    content_type: Option<String>,
 }
 
 #[derive(Deserialize, Default)]
@@ -117,12 +122,18 @@ impl Shared {
 
     pub(super) async fn delete_state(&self, store: &str, key: String, call: &Incall) -> Answer {
         let query = call.uri.query().unwrap_or_default();
+        let [concurrency, consistency] =
+            ["concurrency", "consistency"].map(|name| word(query, name).unwrap_or_default());
+        if let Some(problem) = unrecognized(&concurrency, &consistency) {
+            self.api.state.check(store)?;
+            return Err(ApiError::of(&table::STATE_DELETE, &[&key, &problem]));
+        }
         let item = DeleteItem {
             key,
             etag: call.headers.get(IF_MATCH).map(|etag| String::from_utf8_lossy(etag.as_bytes()).into_owned()),
             metadata: path::query_metadata(query),
-            concurrency: word(query, "concurrency").map_or(Concurrency::Unspecified, |word| parse_concurrency(&word)),
-            consistency: word(query, "consistency").map_or(Consistency::Unspecified, |word| parse_consistency(&word)),
+            concurrency: parse_concurrency(&concurrency),
+            consistency: parse_consistency(&consistency),
         };
         self.api.state.delete(store, item).await?;
         Ok(respond::no_content())
@@ -139,6 +150,11 @@ impl Shared {
             if item.key.is_empty() {
                 return Err(ApiError::of(&table::MALFORMED_ITEM, &[&"\"key\" is a required field"]));
             }
+            let options = item.options.as_ref();
+            if let Some(problem) = options.and_then(|options| unrecognized(&options.concurrency, &options.consistency))
+            {
+                return Err(ApiError::of(&table::STATE_SAVE, &[&store, &problem]));
+            }
             sets.push(set_item(item, &body, &metadata));
         }
         self.api.state.save(store, sets).await?;
@@ -151,7 +167,10 @@ impl Shared {
         let body = self.whole(call.body).await.map_err(|error| malformed(&error.to_string()))?;
         let asked: BulkGetBody = read_json(&body).map_err(|error| malformed(&error))?;
         let metadata = merge_metadata(asked.metadata.unwrap_or_default(), &query);
-        let found = self.api.state.bulk_get(store, &asked.keys.unwrap_or_default(), &metadata).await?;
+        let mut found = self.api.state.bulk_get(store, &asked.keys.unwrap_or_default(), &metadata).await?;
+        if self.api.state.is_encrypted(store) {
+            found.iter_mut().filter_map(|found| found.item.as_mut()).for_each(quote_text);
+        }
         Ok(respond::json(&found.iter().map(bulk_item).collect::<Vec<_>>()))
     }
 
@@ -171,7 +190,8 @@ impl Shared {
             check_key(store, operation.key()).map_err(without_field)?;
             operations.push(operation);
         }
-        self.api.state.transact(store, operations, merge_metadata(asked.metadata.unwrap_or_default(), &query)).await?;
+        let metadata = merge_metadata(asked.metadata.unwrap_or_default(), &query);
+        self.api.state.transact(store, operations, metadata, || call_trace(&call.headers)).await?;
         Ok(respond::no_content())
     }
 
@@ -229,6 +249,16 @@ fn without_field(mut error: ApiError) -> ApiError {
     error
 }
 
+/// What the stores of the original say of a word that is none of theirs. *Source:* components-contrib
+/// `state/request_options.go`.
+fn unrecognized(concurrency: &str, consistency: &str) -> Option<String> {
+    if !matches!(concurrency, "" | "first-write" | "last-write") {
+        return Some(format!("unrecognized concurrency model '{concurrency}'"));
+    }
+    let is_known = matches!(consistency, "" | "strong" | "eventual");
+    (!is_known).then(|| format!("unrecognized consistency model '{consistency}'"))
+}
+
 /// The first value of a query key.
 fn word(query: &str, name: &str) -> Option<String> {
     path::query_pairs(query).find(|(key, _)| key == name).map(|(_, value)| value)
@@ -240,6 +270,8 @@ fn set_item(item: Item<'_>, body: &Bytes, query: &Metadata) -> SetItem {
         key: item.key,
         value: item.value.map_or(Bytes::from_static(b"null"), |value| body.slice_ref(value.get().as_bytes())),
         value_is_json: true,
+        is_document: true,
+        content_type: item.content_type,
         etag: item.etag,
         metadata: merge_metadata(item.metadata.unwrap_or_default(), query),
         concurrency: parse_concurrency(&options.concurrency),
@@ -254,6 +286,25 @@ fn delete_item(item: SetItem) -> DeleteItem {
         metadata: item.metadata,
         concurrency: item.concurrency,
         consistency: item.consistency,
+    }
+}
+
+/// The trace of a call; one that is not valid counts as none.
+fn call_trace(headers: &HeaderMap) -> CallTrace {
+    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
+    let parent = text("traceparent").and_then(TraceContext::parse);
+    let state = parent.and_then(|_| text("tracestate")).unwrap_or_default().to_owned();
+    CallTrace { parent: parent.map(|parent| parent.to_string()).unwrap_or_default(), state }
+}
+
+/// A text that was saved as a JSON string comes back from an encrypted store without its quotes; as part of a JSON document it
+/// needs them.
+fn quote_text(item: &mut StateItem) {
+    if item.data.is_empty() || serde_json::from_slice::<IgnoredAny>(&item.data).is_ok() {
+        return;
+    }
+    if let Ok(text) = std::str::from_utf8(&item.data) {
+        item.data = Value::from(text).to_string().into();
     }
 }
 

@@ -10,7 +10,6 @@ use crate::finding::{Finding, Severity};
 use crate::manifest::{self, Manifest, Other, finding};
 use crate::rules;
 use crate::types::{Component, HttpEndpoint, Origin, OtherResource, Resiliency, Subscription};
-use crate::unbuilt;
 use crate::yaml::split;
 
 /// Whose resources are read.
@@ -179,7 +178,6 @@ impl<'a> Loader<'a> {
                     origin: &component.origin,
                 };
                 if self.admit(&meta) {
-                    self.loaded.findings.extend(unbuilt::outbox(&component));
                     self.loaded.components.push(component);
                 }
             }

@@ -1,23 +1,18 @@
 //! What the original has and this version does not: told once per file instead of passed over in silence.
 //!
-//! *Job:* one warning for each part that is read and then not acted upon. *Neighbours:* [`crate::configuration`] and [`crate::load`]
-//! ask here while they read; `validate` does not, as the file is right. *Invariant:* a part leaves this module in the same
+//! *Job:* one warning for each part that is read and then not acted upon. *Neighbours:* [`crate::configuration`] asks
+//! here while it reads; `validate` does not, as the file is right. *Invariant:* a part leaves this module in the same
 //! change that builds it.
 
 use serde_json::Value as Json;
 
 use crate::check::Checker;
 use crate::decode::{at, boolean, items, text};
-use crate::finding::Finding;
 use crate::finding::Severity::Warning;
-use crate::manifest::finding;
 use crate::rules::FEATURES;
-use crate::types::Component;
 
 /// What every warning ends with.
 const GOES_ON: &str = "the sidecar goes on without it";
-/// Metadata item of a state component that turns on the transactional outbox.
-const OUTBOX: &str = "outboxPublishPubsub";
 
 /// Whether it is a feature of the original that this version does not have yet.
 pub(crate) fn is_feature(name: &str) -> bool {
@@ -51,28 +46,10 @@ pub(crate) fn configuration(checker: &mut Checker, document: &Json) {
     }
 }
 
-/// The warning for a state store with a transactional outbox.
-pub(crate) fn outbox(component: &Component) -> Option<Finding> {
-    if !component.component_type.starts_with("state.") {
-        return None;
-    }
-    let item = component
-        .metadata
-        .iter()
-        .find(|item| item.name.eq_ignore_ascii_case(OUTBOX) && item.value.as_deref() != Some(""))?;
-    let message = format!(
-        "the transactional outbox of {} ({OUTBOX}) is not supported by this version yet: ignored; {GOES_ON}",
-        component.name
-    );
-    let suggestion = "state transactions are saved and nothing is published";
-    Some(finding(Warning, &component.origin.file, item.line, "spec.metadata", message, suggestion))
-}
-
 #[cfg(test)]
 mod tests {
     use std::path::PathBuf;
 
-    use crate::load::{LoadOptions, load_directories};
     use crate::{Configuration, Finding, Severity, load_configuration};
 
     fn load(spec: &str) -> Result<(Configuration, Vec<Finding>), Vec<Finding>> {
@@ -116,28 +93,5 @@ mod tests {
     fn what_asks_for_nothing_is_not_told() {
         let spec = "{tracing: {samplingRate: \"1\", stdout: false}, httpPipeline: {handlers: []}, mtls: {enabled: false}, accessControl: {defaultAction: allow, trustDomain: public}}";
         assert_eq!(load(spec).unwrap().1, []);
-    }
-
-    #[test]
-    fn an_outbox_is_told_for_state_stores_of_this_app() {
-        let directory = tempfile::tempdir().unwrap();
-        let component = |name: &str, kind: &str, scopes: &str| {
-            let text = format!(
-                "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {{name: {name}}}\nspec:\n  type: {kind}\n  version: v1\n  metadata:\n  - name: outboxPublishPubsub\n    value: p\nscopes: [{scopes}]\n"
-            );
-            std::fs::write(directory.path().join(format!("{name}.yaml")), text).unwrap();
-        };
-        component("mine", "state.x", "app");
-        component("theirs", "state.x", "other");
-        component("bus", "pubsub.x", "app");
-        let options = LoadOptions { app_id: Some("app".to_owned()), ..LoadOptions::default() };
-        let loaded = load_directories(&[directory.path().to_owned()], &options);
-        let told: Vec<String> = loaded.findings.iter().map(ToString::to_string).collect();
-        assert_eq!(told.len(), 1, "{told:?}");
-        assert!(
-            told[0]
-                .contains("mine.yaml:8: spec.metadata: the transactional outbox of mine (outboxPublishPubsub) is not"),
-            "{told:?}"
-        );
     }
 }

@@ -13,7 +13,9 @@ use pillion_core::error::GrpcCode;
 use pillion_core::log::Logger;
 use pillion_runtime::app_channel::AppChannel;
 use pillion_runtime::body::{Body, BodyError};
-use pillion_runtime::http1::server::End;
+use pillion_runtime::corked::Corked;
+use pillion_runtime::http1::server::{End, serve_until};
+use pillion_runtime::loops::Loops;
 use pillion_runtime::message::{CALLER_APP_ID, InvokeRequest, InvokeResponse, NO_VERB, known_verb, normalize_in_place};
 use pillion_runtime::socket::UnixSocket;
 use pillion_security::mutual::peer_id;
@@ -29,6 +31,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::access::{AccessControl, Asked, correct_caller};
 use crate::direct;
+use crate::lingering;
 use crate::peer::{CALL_LOCAL, CALL_LOCAL_STREAM, OWN_AGENT, PeerError};
 use crate::proxy;
 use crate::shortcut::Shortcut;
@@ -72,6 +75,9 @@ pub struct InternalServer {
     access: Option<Arc<AccessControl>>,
     /// What tells another Pillion how it can call without gRPC.
     offer: HeaderValue,
+    loops: Loops,
+    /// When connections without a call close; `None` = as soon as the server is to end.
+    idle: Option<CancellationToken>,
 }
 
 impl InternalServer {
@@ -90,7 +96,22 @@ impl InternalServer {
             tls: None,
             access: None,
             offer: NO_SHORTCUT,
+            loops: Loops::default(),
+            idle: None,
         }
+    }
+
+    /// The same, sharing its connections out to loops.
+    #[must_use]
+    pub fn on(self, loops: Loops) -> Self {
+        Self { loops, ..self }
+    }
+
+    /// The same, keeping connections that wait for a call until `idle` is cancelled: a caller that is about to use one gets its
+    /// answer, and is told that it was the last.
+    #[must_use]
+    pub fn lingering(self, idle: CancellationToken) -> Self {
+        Self { idle: Some(idle), ..self }
     }
 
     /// The same over mutual TLS, if there is one; plain connections are refused then.
@@ -136,17 +157,9 @@ impl InternalServer {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let server = self.clone();
-                    let cancel = cancel.clone();
-                    self.tasks.spawn(async move {
-                        let _ = stream.set_nodelay(true); // only slower without it
-                        let ended = match server.tls.clone() {
-                            None => server.accepted(stream, cancel).await,
-                            Some(tls) => server.accepted_secured(tls, stream, cancel).await,
-                        };
-                        if let Err(error) = ended {
-                            server.log.debug(format_args!("connection of another sidecar ended: {error}"));
-                        }
+                    let (server, cancel, stream) = (self.clone(), cancel.clone(), stream.into_std());
+                    self.loops.spawn(&self.tasks, move || async move {
+                        server.log_end(server.serve_tcp(stream, cancel).await);
                     });
                 }
                 Err(error) => {
@@ -167,22 +180,46 @@ impl InternalServer {
                 tokio::time::sleep(ACCEPT_PAUSE).await; // no more files; the port's log line tells
                 continue;
             };
-            let (server, cancel) = (self.clone(), cancel.clone());
-            self.tasks.spawn(async move {
-                let ended = match (UnixSocket::new(stream), server.tls.clone()) {
-                    (Ok(stream), None) => server.serve_direct(stream, None, cancel).await.map_err(BodyError::from),
-                    (Ok(stream), Some(tls)) => server.accepted_secured(tls, stream, cancel).await,
-                    (Err(error), _) => Err(error.into()),
-                };
-                if let Err(error) = ended {
-                    server.log.debug(format_args!("connection of another sidecar ended: {error}"));
-                }
+            let (server, cancel, stream) = (self.clone(), cancel.clone(), stream.into_std());
+            self.loops.spawn(&self.tasks, move || async move {
+                server.log_end(server.serve_unix(stream, cancel).await);
             });
         }
     }
 
+    async fn serve_tcp(
+        &self,
+        stream: io::Result<std::net::TcpStream>,
+        cancel: CancellationToken,
+    ) -> Result<(), BodyError> {
+        let stream = TcpStream::from_std(stream?)?;
+        let _ = stream.set_nodelay(true); // only slower without it
+        match self.tls.clone() {
+            None => self.accepted(stream, cancel).await,
+            Some(tls) => self.accepted_secured(tls, stream, cancel).await,
+        }
+    }
+
+    async fn serve_unix(
+        &self,
+        stream: io::Result<std::os::unix::net::UnixStream>,
+        cancel: CancellationToken,
+    ) -> Result<(), BodyError> {
+        let stream = UnixSocket::new(stream?)?;
+        match self.tls.clone() {
+            None => Ok(self.serve_direct(stream, None, cancel).await?),
+            Some(tls) => self.accepted_secured(tls, stream, cancel).await,
+        }
+    }
+
+    fn log_end(&self, ended: Result<(), BodyError>) {
+        if let Err(error) = ended {
+            self.log.debug(format_args!("connection of another sidecar ended: {error}"));
+        }
+    }
+
     async fn accepted(&self, stream: TcpStream, cancel: CancellationToken) -> Result<(), BodyError> {
-        match cancel.run_until_cancelled(begins_as_grpc(&stream)).await {
+        match self.idle(&cancel).run_until_cancelled(begins_as_grpc(&stream)).await {
             Some(true) => Ok(self.serve_connection(stream, None, cancel).await?),
             Some(false) => Ok(self.serve_direct(stream, None, cancel).await?),
             None => Ok(()), // stopped before anything was asked
@@ -194,7 +231,7 @@ impl InternalServer {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
-        let Some(done) = cancel.run_until_cancelled(handshake).await else { return Ok(()) };
+        let Some(done) = self.idle(&cancel).run_until_cancelled(handshake).await else { return Ok(()) };
         let stream = Box::new(done.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??);
         let session = stream.get_ref().1;
         let peer = peer_id(session.peer_certificates());
@@ -213,10 +250,11 @@ impl InternalServer {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let mut connection: Connection<S, Bytes> = h2::server::Builder::new()
+        let (stream, returned) = lingering::lend(stream);
+        let mut connection: Connection<_, Bytes> = h2::server::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
-            .handshake(stream)
+            .handshake(Corked::new(stream))
             .await?;
         let mut draining = false;
         loop {
@@ -228,7 +266,13 @@ impl InternalServer {
                 }
                 next = connection.accept() => next,
             };
-            let Some(next) = next else { return Ok(()) };
+            let Some(next) = next else {
+                drop(connection);
+                if draining {
+                    lingering::read_to_end(returned).await;
+                }
+                return Ok(());
+            };
             let (request, respond) = next?;
             let (server, peer) = (self.clone(), peer.clone());
             self.tasks.spawn(async move { server.handle(request, respond, peer.as_deref()).await });
@@ -241,10 +285,14 @@ impl InternalServer {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let answer = |request| self.answer_direct(request, peer.as_deref());
-        match pillion_runtime::http1::server::serve(stream, direct::HEAD_BYTES_MAX, &cancel, answer).await? {
+        match serve_until(stream, direct::HEAD_BYTES_MAX, &cancel, self.idle(&cancel), answer).await? {
             End::Closed => Ok(()),
             End::Other(_) => Err(io::Error::other("not a call of another sidecar")),
         }
+    }
+
+    fn idle<'a>(&'a self, cancel: &'a CancellationToken) -> &'a CancellationToken {
+        self.idle.as_ref().unwrap_or(cancel)
     }
 
     async fn answer_direct(&self, request: Request<Body>, peer: Option<&SpiffeId>) -> Response<Body> {

@@ -9,6 +9,7 @@ pub mod access;
 mod direct;
 pub mod endpoint;
 pub mod inbound;
+mod lingering;
 pub mod outbound;
 mod peer;
 mod policy;

@@ -1,6 +1,6 @@
 //! Connections to other sidecars.
 //!
-//! One HTTP/2 connection per address, more when its streams run out; idle ones are closed. *Invariant:* under mutual TLS a
+//! One HTTP/2 connection per address and event loop, more when its streams run out; idle ones are closed. *Invariant:* under mutual TLS a
 //! connection carries only calls of the app whose identity it was made with. *Source:* spec internals.md §7.3 (2048 streams,
 //! 3 minutes idle, purge every 45 s, a ping every 10 s).
 
@@ -22,6 +22,8 @@ use pillion_core::log::Logger;
 use pillion_runtime::app_channel::ChannelError;
 use pillion_runtime::app_channel::pool::HostPool;
 use pillion_runtime::body::{Body, BodyError};
+use pillion_runtime::corked::Corked;
+use pillion_runtime::loops::Here;
 use pillion_runtime::message::{InvokeRequest, InvokeResponse};
 use pillion_security::MutualTls;
 use pillion_security::tls::{HTTP2, Peer, unnamed};
@@ -104,6 +106,7 @@ struct Connection {
     sender: SendRequest<Bytes>,
     load: Arc<Load>,
     with: Proven,
+    on: Here,
 }
 
 /// Whose identity a connection was made with; `None` = plain.
@@ -258,14 +261,36 @@ impl PeerPool {
         mut body: Body,
         whole: Option<Bytes>,
     ) -> Result<InvokeResponse, PeerError> {
-        let (mut sender, guard) = self.connection(target, address).await?;
-        let first = first_request_frame(request, extra, whole.as_ref().filter(|bytes| !bytes.is_empty()));
+        let mut repeated = false;
+        loop {
+            let (sender, guard) = self.connection(target, address).await?;
+            match self.send(sender, &guard, extra, request, &mut body, whole.as_ref()).await {
+                Ok(response) => return self.read_response(target, address, response, guard).await,
+                Err(error) if !repeated && whole.is_some() && was_not_taken(&error) => {
+                    repeated = true;
+                    self.forget(address);
+                }
+                Err(error) => return Err(unavailable(address, &error)),
+            }
+        }
+    }
+
+    async fn send(
+        &self,
+        mut sender: SendRequest<Bytes>,
+        guard: &StreamGuard,
+        extra: &[(&'static str, &str)],
+        request: &InvokeRequest,
+        body: &mut Body,
+        whole: Option<&Bytes>,
+    ) -> Result<http::Response<h2::RecvStream>, h2::Error> {
+        let first = first_request_frame(request, extra, whole.filter(|bytes| !bytes.is_empty()));
         let mut head = guard.head();
         spans::put_metadata(head.headers_mut(), &request.headers);
-        let (response, mut stream) = sender.send_request(head, false).map_err(|error| unavailable(address, &error))?;
-        stream.send_data(first, whole.is_some()).map_err(|error| unavailable(address, &error))?;
+        let (response, mut stream) = sender.send_request(head, false)?;
+        stream.send_data(first, whole.is_some())?;
         if whole.is_none() {
-            let log = self.log.clone();
+            let (log, mut body) = (self.log.clone(), std::mem::take(body));
             tokio::spawn(async move {
                 match send_payloads(&mut stream, &mut body, 0).await {
                     Ok(()) => {
@@ -278,8 +303,7 @@ impl PeerPool {
                 }
             });
         }
-        let response = response.await.map_err(|error| unavailable(address, &error))?;
-        self.read_response(target, address, response, guard).await
+        response.await
     }
 
     async fn read_response(
@@ -364,11 +388,12 @@ impl PeerPool {
     }
 
     fn least_loaded(&self, target: &Target, address: &str) -> Option<(SendRequest<Bytes>, StreamGuard)> {
+        let here = Here::now();
         let connections = self.connections.lock();
         let best = connections
             .get(address)?
             .iter()
-            .filter(|connection| connection.with.is(target))
+            .filter(|connection| connection.on == here && connection.with.is(target))
             .min_by_key(|connection| connection.load.streams.load(Ordering::Relaxed))?;
         if best.load.streams.load(Ordering::Relaxed) >= STREAMS_PER_CONNECTION {
             return None;
@@ -408,6 +433,7 @@ impl PeerPool {
             sender: sender.clone(),
             load,
             with,
+            on: Here::now(),
         });
         Ok((sender, guard))
     }
@@ -426,7 +452,7 @@ where
     let (sender, mut connection) = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .handshake(stream)
+        .handshake(Corked::new(stream))
         .await?;
     let pings = connection.ping_pong();
     tokio::spawn(async move {
@@ -449,6 +475,11 @@ async fn until_silent(pings: Option<PingPong>) {
             Ok(Err(_)) | Err(_) => return,
         }
     }
+}
+
+/// Whether a connection that was closed in good order said that it never took the request. *Source:* RFC 9113 §6.8.
+fn was_not_taken(error: &h2::Error) -> bool {
+    error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
 }
 
 fn unavailable(address: &str, error: &h2::Error) -> PeerError {

@@ -5,8 +5,10 @@
 
 pub mod app_channel;
 pub mod body;
+pub mod corked;
 pub mod grpc_meter;
 pub mod http1;
+pub mod loops;
 pub mod message;
 pub mod pipeline;
 pub mod resiliency;

@@ -22,12 +22,12 @@ pub struct UnixSocket {
 }
 
 impl UnixSocket {
-    /// Takes a connection over from Tokio.
+    /// Takes a connection over that does not block.
     ///
     /// # Errors
     /// The system cannot watch it.
-    pub fn new(stream: UnixStream) -> io::Result<Self> {
-        Ok(Self { stream: watched(stream.into_std()?, Interest::READABLE)?, full: None })
+    pub fn new(stream: StdUnixStream) -> io::Result<Self> {
+        Ok(Self { stream: watched(stream, Interest::READABLE)?, full: None })
     }
 
     /// Connects to the socket at `path`; a path that begins with a zero byte is a name in the abstract namespace.
@@ -35,7 +35,7 @@ impl UnixSocket {
     /// # Errors
     /// Nobody listens there.
     pub async fn connect(path: &Path) -> io::Result<Self> {
-        Self::new(UnixStream::connect(path).await?)
+        Self::new(UnixStream::connect(path).await?.into_std()?)
     }
 
     fn poll_write_with(
@@ -124,10 +124,14 @@ mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
+    fn socket(stream: UnixStream) -> UnixSocket {
+        UnixSocket::new(stream.into_std().unwrap()).unwrap()
+    }
+
     #[tokio::test]
     async fn what_does_not_fit_waits_until_it_is_read() {
         let (writing, reading) = UnixStream::pair().unwrap();
-        let (mut writing, mut reading) = (UnixSocket::new(writing).unwrap(), UnixSocket::new(reading).unwrap());
+        let (mut writing, mut reading) = (socket(writing), socket(reading));
         let sent: Vec<u8> = (0..4_000_000_u32).map(|number| number as u8).collect();
         let write = async {
             writing.write_all(&sent).await.unwrap();
@@ -144,7 +148,7 @@ mod tests {
     #[tokio::test]
     async fn messages_go_both_ways_one_after_another() {
         let (here, there) = UnixStream::pair().unwrap();
-        let (mut here, mut there) = (UnixSocket::new(here).unwrap(), UnixSocket::new(there).unwrap());
+        let (mut here, mut there) = (socket(here), socket(there));
         let echo = async {
             let mut buffer = [0; 64];
             for _ in 0..1000 {

@@ -1,23 +1,46 @@
-//! `secretstores.local.file`: secrets from a JSON file, read once at start.
+//! `secretstores.local.file`: secrets from a JSON file, read at the start and whenever it has changed.
 //!
 //! *Job:* flatten nested objects and arrays into single values (`a:b:0`), or with `multiValued` give each top level object
-//! as one secret of several keys. *Differs from the original* where that prints Go's formatting errors: numbers and
-//! booleans read as their JSON text and null as an empty text.
+//! as one secret of several keys. *Invariant:* a file that cannot be read any more changes nothing. *Differs from the original*,
+//! which reads once, so that secrets can be rotated; and where that prints Go's formatting errors: numbers and booleans read as
+//! their JSON text and null as an empty text.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use async_trait::async_trait;
 use pillion_contract::{ComponentError, ErrorKind, InitContext, SecretBundle, SecretStore};
+use pillion_core::log::Logger;
 use serde_json::Value;
+use tokio::sync::Mutex;
 
 const DEFAULT_SEPARATOR: &str = ":";
 
 /// The component; see the module text.
 pub struct FileSecrets {
-    secrets: BTreeMap<String, SecretBundle>,
+    source: Source,
+    log: Logger,
+    /// Held while the file is read, so that it is read once.
+    held: Mutex<Held>,
+}
+
+type Secrets = BTreeMap<String, SecretBundle>;
+
+/// Where the secrets are and how they are told apart.
+struct Source {
+    file: String,
+    separator: String,
     multi_valued: bool,
 }
+
+struct Held {
+    secrets: Arc<Secrets>,
+    stamp: Option<Stamp>,
+}
+
+/// What shows that a file has changed: time, length and number.
+type Stamp = (SystemTime, u64, u64);
 
 /// Reads the file named by metadata `secretsFile`.
 ///
@@ -31,29 +54,71 @@ pub async fn create(context: InitContext) -> Result<Arc<dyn SecretStore>, Compon
         ));
     }
     let separator =
-        context.metadata.get("nestedSeparator").filter(|text| !text.is_empty()).unwrap_or(DEFAULT_SEPARATOR);
-    let multi_valued = context.metadata.bool("multiValued");
-    let text = tokio::fs::read(&file).await.map_err(|error| {
-        let seen_from = std::env::current_dir().map(|directory| directory.display().to_string()).unwrap_or_default();
-        let place = if file.starts_with('/') { String::new() } else { format!(" (relative to {seen_from})") };
-        ComponentError::caused(ErrorKind::InvalidRequest, format!("cannot read secretsFile {file:?}{place}"), error)
-    })?;
-    let json: Value = serde_json::from_slice(&text).map_err(|error| {
-        ComponentError::caused(ErrorKind::InvalidRequest, format!("secretsFile {file:?} is not valid JSON"), error)
-    })?;
-    let Value::Object(top) = json else {
-        return Err(invalid(format!("secretsFile {file:?}: expected a JSON object of secrets at the top level")));
-    };
-    let mut clashes = Vec::new();
-    let secrets = if multi_valued {
-        several_keys(&top, separator, &mut clashes)
-    } else {
-        single_values(&top, separator, &mut clashes)
-    };
-    for name in clashes {
-        context.log.warn(format!("secretsFile {file:?} gives the secret {name:?} twice; the first one is used"));
+        context.metadata.get("nestedSeparator").filter(|text| !text.is_empty()).unwrap_or(DEFAULT_SEPARATOR).to_owned();
+    let source = Source { file, separator, multi_valued: context.metadata.bool("multiValued") };
+    let stamp = source.stamp().await;
+    let secrets = Arc::new(source.read(&context.log).await?);
+    Ok(Arc::new(FileSecrets { source, log: context.log, held: Mutex::new(Held { secrets, stamp }) }))
+}
+
+impl FileSecrets {
+    /// The secrets as the file has them now.
+    async fn secrets(&self) -> Arc<Secrets> {
+        let mut held = self.held.lock().await;
+        let stamp = self.source.stamp().await;
+        if stamp.is_some() && stamp != held.stamp {
+            held.stamp = stamp;
+            match self.source.read(&self.log).await {
+                Ok(secrets) => held.secrets = Arc::new(secrets),
+                Err(error) => self.log.warn(format!("the secrets stay as they were: {error}")),
+            }
+        }
+        held.secrets.clone()
     }
-    Ok(Arc::new(FileSecrets { secrets, multi_valued }))
+}
+
+impl Source {
+    async fn stamp(&self) -> Option<Stamp> {
+        let metadata = tokio::fs::metadata(&self.file).await.ok()?;
+        Some((metadata.modified().ok()?, metadata.len(), number(&metadata)))
+    }
+
+    async fn read(&self, log: &Logger) -> Result<Secrets, ComponentError> {
+        let Self { file, separator, .. } = self;
+        let text = tokio::fs::read(file).await.map_err(|error| {
+            let seen_from =
+                std::env::current_dir().map(|directory| directory.display().to_string()).unwrap_or_default();
+            let place = if file.starts_with('/') { String::new() } else { format!(" (relative to {seen_from})") };
+            ComponentError::caused(ErrorKind::InvalidRequest, format!("cannot read secretsFile {file:?}{place}"), error)
+        })?;
+        let json: Value = serde_json::from_slice(&text).map_err(|error| {
+            ComponentError::caused(ErrorKind::InvalidRequest, format!("secretsFile {file:?} is not valid JSON"), error)
+        })?;
+        let Value::Object(top) = json else {
+            return Err(invalid(format!("secretsFile {file:?}: expected a JSON object of secrets at the top level")));
+        };
+        let mut clashes = Vec::new();
+        let secrets = if self.multi_valued {
+            several_keys(&top, separator, &mut clashes)
+        } else {
+            single_values(&top, separator, &mut clashes)
+        };
+        for name in clashes {
+            log.warn(format!("secretsFile {file:?} gives the secret {name:?} twice; the first one is used"));
+        }
+        Ok(secrets)
+    }
+}
+
+/// Of the file itself, so that one that was renamed over another in the same moment shows.
+#[cfg(unix)]
+fn number(metadata: &std::fs::Metadata) -> u64 {
+    std::os::unix::fs::MetadataExt::ino(metadata)
+}
+
+#[cfg(not(unix))]
+fn number(_: &std::fs::Metadata) -> u64 {
+    0
 }
 
 fn invalid(message: String) -> ComponentError {
@@ -125,18 +190,18 @@ fn flatten(path: &str, value: &Value, separator: &str, flat: &mut BTreeMap<Strin
 impl SecretStore for FileSecrets {
     async fn get(&self, name: &str, _metadata: &BTreeMap<String, String>) -> Result<SecretBundle, ComponentError> {
         let missing = || ComponentError::new(ErrorKind::NotFound, format!("secret {name} not found"));
-        self.secrets.get(name).cloned().ok_or_else(missing)
+        self.secrets().await.get(name).cloned().ok_or_else(missing)
     }
 
     async fn bulk_get(
         &self,
         _metadata: &BTreeMap<String, String>,
     ) -> Result<BTreeMap<String, SecretBundle>, ComponentError> {
-        Ok(self.secrets.clone())
+        Ok(Secrets::clone(&*self.secrets().await))
     }
 
     fn multiple_keys(&self) -> bool {
-        self.multi_valued
+        self.source.multi_valued
     }
 }
 
@@ -202,6 +267,28 @@ mod tests {
         assert!(broken.contains("is not valid JSON: EOF while parsing a value at line 1 column 6"), "{broken}");
         let list = text(open("[]", &[]).await);
         assert!(list.contains("expected a JSON object of secrets at the top level"), "{list}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_changes_is_read_again_when_it_can_be() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), r#"{"a": "one"}"#).unwrap();
+        let path = file.path().to_str().unwrap();
+        let store = create(context("secretstores.local.file", &[("secretsFile", path)])).await.unwrap();
+        let read = async || store.get("a", &BTreeMap::new()).await.unwrap()["a"].clone();
+        assert_eq!(read().await, "one");
+        std::fs::write(file.path(), r#"{"a": "another"}"#).unwrap();
+        assert_eq!(read().await, "another");
+        for broken in ["", "{\"a\": ", "[]"] {
+            std::fs::write(file.path(), broken).unwrap();
+            assert_eq!(read().await, "another", "{broken:?}");
+        }
+        let beside = file.path().with_extension("new");
+        std::fs::write(&beside, r#"{"a": "third"}"#).unwrap();
+        std::fs::rename(&beside, file.path()).unwrap();
+        assert_eq!(read().await, "third");
+        std::fs::remove_file(file.path()).unwrap();
+        assert_eq!(read().await, "third", "gone");
     }
 
     #[tokio::test]

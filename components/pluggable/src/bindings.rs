@@ -273,17 +273,17 @@ impl OutputBinding for PluggableOutput {
         &self.operations
     }
 
-    async fn invoke(&self, request: &BindingRequest) -> Result<BindingResponse, ComponentError> {
+    async fn invoke(&self, request: &BindingRequest) -> Result<Option<BindingResponse>, ComponentError> {
         let request = pb::InvokeRequest {
             data: request.data.clone(),
             metadata: to_map(&request.metadata),
             operation: request.operation.clone(),
         };
         let answer = self.client().invoke(request).await.map_err(|status| status::error(&status))?.into_inner();
-        Ok(BindingResponse {
+        Ok(Some(BindingResponse {
             data: answer.data,
             content_type: Some(answer.content_type).filter(|text| !text.is_empty()),
             metadata: answer.metadata.into_iter().collect(),
-        })
+        }))
     }
 }

@@ -16,6 +16,7 @@ use pillion_core::board::Board;
 use pillion_proto::components::v1 as pb;
 use pillion_proto::components::v1::pub_sub_client::PubSubClient;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -23,7 +24,7 @@ use tonic::{Code, Status};
 
 use crate::connection::{Connection, Transport, properties, to_map};
 use crate::status;
-use crate::stream::{Ended, keep_open, settle};
+use crate::stream::{Ended, keep_open, linger, settle};
 
 /// What a component is told about a message the app did not process; it does not learn more from the block.
 const NOT_PROCESSED: &str = "the message was not processed";
@@ -234,7 +235,7 @@ impl Subscription {
             Ok(opened) => opened.into_inner(),
             Err(status) => return Ended::Broken(status, false),
         };
-        let mut useful = false;
+        let (mut useful, mut answered) = (false, None);
         let ended = loop {
             let received = tokio::select! {
                 biased;
@@ -247,6 +248,7 @@ impl Subscription {
                     if let Some(ended) = self.pass_on(message, &requests).await {
                         break ended;
                     }
+                    answered = Some(Instant::now());
                 }
                 Ok(None) => {
                     let topic = &self.topic.name;
@@ -256,6 +258,7 @@ impl Subscription {
                 Err(status) => return Ended::Broken(status, useful),
             }
         };
+        linger(&mut messages, answered).await;
         drop(requests);
         settle(&mut messages).await;
         ended

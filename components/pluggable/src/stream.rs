@@ -7,12 +7,16 @@ use std::time::Duration;
 
 use pillion_core::board::Wait;
 use pillion_core::log::Logger;
+use tokio::time::Instant;
 use tonic::{Code, Status, Streaming};
 
 use crate::status;
 
 /// How long the component may take to end a stream after we have. *Source:* the original waits 400 ms for the last answer.
 pub(crate) const SETTLE: Duration = Duration::from_secs(1);
+/// How long a stream stays open after its last answer. *Source:* as the original, so that a component that looks for answers now and then
+/// has seen them before the end.
+const LAST_ANSWER: Duration = Duration::from_millis(400);
 /// Pause before a broken stream is opened again; doubles up to the second value.
 const RETRY_FIRST: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
@@ -79,6 +83,14 @@ pub(crate) async fn keep_open<Open, Revive>(
             }
         }
     }
+}
+
+/// Keeps a stream that nobody wants any more open until its last answer is old enough; what still comes is not answered, so that
+/// the component gives it again later.
+pub(crate) async fn linger<T>(messages: &mut Streaming<T>, answered: Option<Instant>) {
+    let Some(answered) = answered else { return };
+    let rest = async { while matches!(messages.message().await, Ok(Some(_))) {} };
+    let _ = tokio::time::timeout_at(answered + LAST_ANSWER, rest).await; // then its time is over
 }
 
 /// Waits until the component has seen that we ended the stream; what still comes is not answered.

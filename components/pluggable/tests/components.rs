@@ -282,13 +282,14 @@ async fn an_output_binding_lists_and_runs_operations() {
     assert_eq!(binding.operations(), ["create", "fail"]);
     let metadata = BTreeMap::from([("k".to_owned(), "v".to_owned())]);
     let mut request = BindingRequest { operation: "create".into(), data: "x".into(), metadata: metadata.clone() };
-    let answer = binding.invoke(&request).await.unwrap();
+    let answer = binding.invoke(&request).await.unwrap().unwrap();
     assert_eq!((answer.data.as_ref(), answer.metadata), (b"x".as_slice(), metadata));
     assert_eq!(answer.content_type.as_deref(), Some("text/plain"));
     request.operation = "fail".into();
     let error = binding.invoke(&request).await.unwrap_err();
     assert_eq!(error.kind, ErrorKind::InvalidRequest);
     assert_eq!(error.to_string(), "rpc error: code = InvalidArgument desc = operation fail is not known");
+    pillion_conformance::bindings::output(Arc::new(binding)).await;
 }
 
 #[tokio::test]
@@ -320,6 +321,16 @@ async fn an_input_binding_works_on_events_side_by_side() {
     let answered = replies.iter().find(|reply| reply.response_error.is_none()).unwrap();
     assert_eq!(answered.response_data, "yes");
     assert!(!answered.message_id.is_empty() && answered.message_id != refused.message_id);
+    let binding = PluggableInput::open(server.socket(), context("bindings.test")).await.unwrap();
+    let reads = std::sync::atomic::AtomicUsize::new(1);
+    let fire = || async {
+        // The stream before may end after the next one was opened.
+        let reads = reads.fetch_add(1, std::sync::atomic::Ordering::Relaxed) + 1;
+        let is_open = || async { server.count("InputBinding/Read") == reads && server.sources() == 1 };
+        assert!(eventually(LIMIT, is_open).await);
+        server.event("x", "data").await;
+    };
+    pillion_conformance::bindings::input(Arc::new(binding), fire).await;
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@
 use std::time::Duration;
 
 use pillion_building_blocks::Retired;
-use pillion_contract::{ComponentError, PubSub, StateStore};
+use pillion_contract::{ComponentError, InputBinding, Metadata, OutputBinding, PubSub, StateStore};
 use pillion_core::log::Logger;
 use pillion_resources::references;
 use pillion_resources::types::{Component, Origin};
@@ -26,6 +26,7 @@ const LAST_CALLS_LIMIT: Duration = Duration::from_secs(60);
 enum Left {
     State(Retired<dyn StateStore>),
     PubSub(Retired<dyn PubSub>),
+    Binding(Option<Retired<dyn InputBinding>>, Option<Retired<dyn OutputBinding>>),
     /// Nothing has to wait for its calls.
     Free,
 }
@@ -35,6 +36,14 @@ impl Left {
         match self {
             Self::State(retired) => retired.unused().await,
             Self::PubSub(retired) => retired.unused().await,
+            Self::Binding(input, output) => {
+                if let Some(input) = input {
+                    input.unused().await;
+                }
+                if let Some(output) = output {
+                    output.unused().await;
+                }
+            }
             Self::Free => {}
         }
     }
@@ -182,7 +191,10 @@ impl ComponentHost {
         let init = |error: ComponentError| Failure::Init(error.to_string());
         let left = match &loaded.instance {
             Instance::State(store) => {
-                self.blocks.state.add(&name, store.clone(), &metadata).map_err(init)?.map(Left::State)
+                let before =
+                    self.blocks.state.add(&name, store.clone(), &metadata, &loaded.manifest.metadata).map_err(init)?;
+                tell_of_encryption(&name, self.blocks.state.is_encrypted(&name), &metadata, &self.log);
+                before.map(Left::State)
             }
             Instance::PubSub(broker) => match self.subscriptions.get() {
                 Some(subscriptions) => subscriptions
@@ -199,6 +211,18 @@ impl ComponentHost {
                 None
             }
             Instance::Middleware(_) => None,
+            Instance::Binding(input, output) => {
+                let before_input = match input {
+                    Some((input, settings)) => self.blocks.inputs.add(&name, input.clone(), settings.clone()).await,
+                    None => self.blocks.inputs.remove(&name).await,
+                };
+                let before_output = match output {
+                    Some(output) => self.blocks.outputs.add(&name, output.clone()),
+                    None => self.blocks.outputs.remove(&name),
+                };
+                let replaces = before_input.is_some() || before_output.is_some();
+                replaces.then_some(Left::Binding(before_input, before_output))
+            }
         };
         let block = std::mem::discriminant(&loaded.instance);
         let mut changes_middleware = matches!(loaded.instance, Instance::Middleware(_));
@@ -258,6 +282,10 @@ impl ComponentHost {
                 Left::Free
             }
             Instance::Middleware(_) => Left::Free,
+            Instance::Binding(..) => {
+                let input = self.blocks.inputs.remove(name).await;
+                Left::Binding(input, self.blocks.outputs.remove(name))
+            }
         }
     }
 
@@ -274,6 +302,24 @@ impl ComponentHost {
             close_instance(&loaded, &log).await;
         });
     }
+}
+
+/// *Source:* the original's lines. The limit is that of random nonces of 12 bytes.
+fn tell_of_encryption(store: &str, is_encrypted: bool, metadata: &Metadata, log: &Logger) {
+    let log = log.scope("dapr.runtime.processor.state");
+    if !is_encrypted {
+        if metadata.get("secondaryEncryptionKey").is_some() {
+            log.warn(format_args!(
+                "state store {store} has a secondaryEncryptionKey and no primaryEncryptionKey: its values are stored in clear"
+            ));
+        }
+        return;
+    }
+    log.info(format_args!("Automatic encryption enabled for state store {store}"));
+    log.info(
+        "WARNING: Automatic state store encryption should never be used to store more than 4 billion items in the state store \
+         (including updates). Storing more items than that can cause the private key to be exposed.",
+    );
 }
 
 fn is_actor_store(component: &Component) -> bool {

@@ -9,7 +9,6 @@ use pillion_core::flags::Parsed;
 use super::{Mode, OptionsError};
 
 const ACTORS: &str = "actors are not supported by this version yet";
-const BINDINGS: &str = "bindings are not supported by this version yet";
 const KUBERNETES: &str = "it is for --mode=kubernetes only";
 const NOTHING: &str = "it has no effect, as in Dapr";
 const SCHEDULER: &str = "jobs and reminders are not supported by this version yet";
@@ -21,8 +20,7 @@ const BUILTIN_STORE: &str = "the built-in secret store kubernetes is not support
 const FILES: &str = "the flag --resources-path is not used: in Kubernetes the resources come from the operator";
 
 /// Flags without effect and why. Those of placement and scheduler addresses have a line of their own in the log.
-const UNUSED: [(&str, &str); 7] = [
-    ("app-binding-options-timeout", BINDINGS),
+const UNUSED: [(&str, &str); 6] = [
     ("control-plane-address", KUBERNETES),
     ("disable-builtin-k8s-secret-store", KUBERNETES),
     ("scheduler-job-streams", SCHEDULER),
@@ -50,7 +48,7 @@ pub(super) fn check(flags: &Parsed) -> Result<(), OptionsError> {
 pub(super) fn notices(flags: &Parsed, mode: Mode) -> Vec<String> {
     let asked = |name: &str| match name {
         "disable-builtin-k8s-secret-store" => flags.bool(name),
-        "scheduler-job-streams" | "actors-disseminate-timeout" | "app-binding-options-timeout" => true,
+        "scheduler-job-streams" | "actors-disseminate-timeout" => true,
         text => !flags.text(text).is_empty(),
     };
     let is_kubernetes = mode == Mode::Kubernetes;

@@ -22,6 +22,9 @@ const QUIET: Duration = Duration::from_millis(50);
 /// A burst that does not end is acted upon after this time.
 #[cfg(target_os = "linux")]
 const BURST_LIMIT: Duration = Duration::from_secs(1);
+/// Whoever writes a file and does not close it is waited for until then.
+#[cfg(target_os = "linux")]
+const WRITING_LIMIT: Duration = Duration::from_secs(5);
 
 #[cfg(target_os = "linux")]
 pub(crate) use linux::Watch;
@@ -43,9 +46,11 @@ mod linux {
     use tokio::io::unix::AsyncFd;
     use tokio::time::{Instant, timeout_at};
 
-    use super::{BURST_LIMIT, QUIET, Targets};
+    use super::{BURST_LIMIT, QUIET, Targets, WRITING_LIMIT};
 
     const EVENT_BYTES: usize = 8192;
+    /// Links followed on one way, as the system does.
+    const LINKS_MAX: usize = 40;
     const MASK: WatchFlags = WatchFlags::CREATE
         .union(WatchFlags::MODIFY)
         .union(WatchFlags::CLOSE_WRITE)
@@ -121,10 +126,10 @@ mod linux {
         pub(crate) async fn changed(&mut self) -> io::Result<()> {
             let mut written = HashSet::new();
             while !self.next(&mut written).await? {}
-            let limit = Instant::now() + BURST_LIMIT;
-            let mut quiet = Instant::now() + QUIET;
+            let begin = Instant::now();
+            let mut quiet = begin + QUIET;
             loop {
-                let until = if written.is_empty() { quiet.min(limit) } else { limit };
+                let until = if written.is_empty() { quiet.min(begin + BURST_LIMIT) } else { begin + WRITING_LIMIT };
                 match timeout_at(until, self.next(&mut written)).await {
                     Ok(counts) => {
                         if counts? || written.is_empty() {
@@ -191,20 +196,40 @@ mod linux {
                 continue;
             }
             wanted.push((directory.clone(), Names { manifests: true, only: BTreeSet::new() }));
-            if directory.is_symlink() {
-                wanted.extend(beside(directory));
-            }
+            wanted.extend(links_on_the_way(directory).filter_map(|link| beside(&link)));
             let entries = std::fs::read_dir(directory).into_iter().flatten().flatten();
             let links = entries.filter(|entry| is_manifest(&entry.file_name()) && entry.path().is_symlink());
-            wanted.extend(links.filter_map(|link| beside(&link.path().canonicalize().ok()?)));
+            for link in links.map(|link| link.path()) {
+                wanted.extend(links_on_the_way(&link).filter_map(|link| beside(&link)));
+                wanted.extend(link.canonicalize().ok().and_then(|target| beside(&target)));
+            }
         }
         for file in &targets.files {
             wanted.extend(beside(file));
-            if file.is_symlink() {
-                wanted.extend(file.canonicalize().ok().and_then(|target| beside(&target)));
-            }
+            wanted.extend(links_on_the_way(file).filter_map(|link| beside(&link)));
+            wanted.extend(file.canonicalize().ok().and_then(|target| beside(&target)));
         }
         wanted
+    }
+
+    /// The links that are passed on the way to `path`: turning any of them leads elsewhere.
+    fn links_on_the_way(path: &Path) -> impl Iterator<Item = PathBuf> {
+        let steps = |path: &Path| path.components().rev().map(|step| step.as_os_str().to_owned()).collect::<Vec<_>>();
+        let (mut left, mut place, mut links) = (steps(path), PathBuf::new(), Vec::new());
+        while let Some(step) = left.pop() {
+            if step == ".." && place.pop() {
+                continue;
+            }
+            let next = place.join(&step); // the root replaces what was before
+            match std::fs::read_link(&next) {
+                Ok(target) if links.len() < LINKS_MAX => {
+                    left.extend(steps(&target));
+                    links.push(next);
+                }
+                _ => place = next,
+            }
+        }
+        links.into_iter()
     }
 
     fn beside(file: &Path) -> Option<(PathBuf, Names)> {

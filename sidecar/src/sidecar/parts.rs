@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 use pillion_api::runtime_info::AppConnection;
+use pillion_building_blocks::bindings::{AppBindings, AppSink, AppSinkParts, InputBindings, OutputBindings};
 use pillion_building_blocks::pubsub::PubSubs;
 use pillion_building_blocks::secrets::SecretStores;
 use pillion_building_blocks::state::StateStores;
@@ -70,16 +71,23 @@ pub(super) fn component_host(
     log: &Logger,
 ) -> Arc<ComponentHost> {
     let namespace = environment.non_empty("NAMESPACE");
+    let pubsub = Arc::new(
+        PubSubs::new(&options.app_id, namespace.unwrap_or(DEFAULT_NAMESPACE), policies.clone())
+            .traced(tracer.clone())
+            .with_metrics(metrics.clone()),
+    );
     let blocks = Blocks {
-        state: Arc::new(StateStores::new(&options.app_id, namespace, policies.clone()).with_metrics(metrics.clone())),
+        state: Arc::new(
+            StateStores::new(&options.app_id, namespace, policies.clone())
+                .with_metrics(metrics.clone())
+                .with_outbox(pubsub.clone()),
+        ),
         secrets: Arc::new(
             SecretStores::new(configuration.secrets_scopes.clone(), policies.clone()).with_metrics(metrics.clone()),
         ),
-        pubsub: Arc::new(
-            PubSubs::new(&options.app_id, namespace.unwrap_or(DEFAULT_NAMESPACE), policies)
-                .traced(tracer.clone())
-                .with_metrics(metrics.clone()),
-        ),
+        pubsub,
+        outputs: Arc::new(OutputBindings::new(policies).with_metrics(metrics.clone())),
+        inputs: Arc::new(InputBindings::new(log).with_metrics(metrics.clone()).with_board(board.clone())),
     };
     Arc::new(ComponentHost {
         registry,
@@ -165,7 +173,20 @@ pub(super) fn app_life(
     health: AppHealth,
     closing: CancellationToken,
 ) -> AppLife {
+    let host = &info.host;
+    let events = AppSink::new(AppSinkParts {
+        channel: channel.clone(),
+        policies: info.policies.clone(),
+        outputs: host.blocks.outputs.clone(),
+        states: host.blocks.state.clone(),
+        tracer: info.tracer.clone(),
+        metrics: host.metrics.clone(),
+        log: info.log.clone(),
+    });
     AppLife {
+        inputs: host.blocks.inputs.clone(),
+        events: Arc::new(events),
+        app_bindings: Arc::new(AppBindings::new(channel.clone(), options.app_binding_options_timeout)),
         app_id: options.app_id.clone(),
         host: options.app_channel_address.clone(),
         port,
@@ -176,6 +197,7 @@ pub(super) fn app_life(
         ask_config: options.ask_config,
         questions,
         subscriptions: info.subscriptions.clone(),
+        outbox: info.outbox.clone(),
         drain: if options.graceful_shutdown.is_zero() { NEVER } else { options.graceful_shutdown },
         tracer: info.tracer.clone(),
         board: info.board.clone(),

@@ -55,6 +55,8 @@ pub(super) fn serve(
     )
     .traced(info.tracer.clone(), &options.app_id)
     .with_metrics(info.host.metrics.clone())
+    .on(parts.environment.loops.clone())
+    .lingering(parts.idle.clone())
     .controlled(parts.access)
     .secured(parts.tls)
     .map_err(|error| format!("TLS with other sidecars: {error}"))?;
@@ -67,8 +69,10 @@ pub(super) fn serve(
             state: blocks.state.clone(),
             secrets: blocks.secrets.clone(),
             pubsub: blocks.pubsub.clone(),
+            bindings: blocks.outputs.clone(),
         },
         HttpOptions {
+            loops: parts.environment.loops.clone(),
             api_token: token.clone(),
             rules: HttpRules::new(&configuration.api_allowed, &configuration.api_denied),
             allowed_origins: options.allowed_origins.clone(),
@@ -92,10 +96,12 @@ pub(super) fn serve(
             state: blocks.state.clone(),
             secrets: blocks.secrets.clone(),
             pubsub: blocks.pubsub.clone(),
+            bindings: blocks.outputs.clone(),
             subscriptions: info.subscriptions.clone(),
             max_body_bytes: options.max_body_bytes,
         },
         FrontOptions {
+            loops: parts.environment.loops.clone(),
             api_token: token,
             rules: ApiRules::new(&configuration.api_allowed, &configuration.api_denied),
             max_body_bytes: options.max_body_bytes,
@@ -155,7 +161,7 @@ pub(super) fn serve(
         if let Ok(address) = listener.local_addr() {
             log.info(format_args!("HTTP profiling server listening on: {address}"));
         }
-        spawn(Box::pin(profile::serve(listener, log.clone(), serving.clone())));
+        spawn(Box::pin(profile::serve(listener, parts.environment.loops.clone(), log.clone(), serving.clone())));
     }
     if let Some(listener) = listeners.metrics {
         if let Ok(address) = listener.local_addr() {

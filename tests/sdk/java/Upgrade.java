@@ -11,7 +11,7 @@ import java.util.concurrent.CompletableFuture;
 
 /**
  * The sidecar through the JDK's own client, which offers HTTP/2 with `Upgrade: h2c` and `HTTP2-Settings` on each new connection
- * without TLS. A server may take the offer or pass over it; the call has to work either way.
+ * without TLS. The sidecar takes the offer when the body is of known length; the call has to work either way.
  */
 final class Upgrade {
   private final HttpClient client =

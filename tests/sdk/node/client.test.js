@@ -4,7 +4,7 @@
 const assert = require("node:assert/strict");
 const { after, before, describe, test } = require("node:test");
 const { StateConcurrencyEnum, StateConsistencyEnum } = require("@dapr/dapr");
-const { Sidecar, eventually, failure, isOurs, secrets } = require("./sidecar");
+const { Sidecar, eventually, failure, secrets } = require("./sidecar");
 
 const store = "statestore";
 const firstWrite = {
@@ -148,28 +148,30 @@ for (const protocol of ["http", "grpc"]) {
       await ending.stop();
     });
 
-    test("calls not built yet are refused by name", { skip: !isOurs && "the original has it" }, async () => {
-      const both = {
-        TryLockAlpha1: () => client.lock.lock("lockstore", "resource", "owner", 5),
-        UnlockAlpha1: () => client.lock.unlock("lockstore", "resource", "owner"),
-        InvokeBinding: () => client.binding.send("binding", "create", "data"),
-      };
+    test("blocks without components say so", async () => {
+      const lock = { http: 500, grpc: 9, text: "lock store is not configured" };
+      const calls = [
+        [lock, () => client.lock.lock("lockstore", "resource", "owner", 5)],
+        [lock, () => client.lock.unlock("lockstore", "resource", "owner")],
+      ];
       // The SDK has each of these over one protocol only.
-      const only = {
-        http: {
-          Workflow: () => client.workflow.start("workflow", {}, "instance"),
-        },
-        grpc: {
-          GetConfiguration: () => client.configuration.get("configstore", ["key"]),
-          EncryptAlpha1: () =>
-            client.crypto.encrypt(Buffer.from("text"), { componentName: "keys", keyName: "key", keyWrapAlgorithm: "RSA" }),
-          DecryptAlpha1: () => client.crypto.decrypt(Buffer.from("text"), { componentName: "keys" }),
-        },
-      };
-      for (const [name, call] of Object.entries({ ...both, ...only[protocol] })) {
+      if (protocol === "http") {
+        const placement = { http: 400, text: "placement service is not configured" };
+        calls.push([placement, () => client.workflow.start("workflow", {}, "instance")]);
+      } else {
+        const encryption = { componentName: "keys", keyName: "key", keyWrapAlgorithm: "RSA" };
+        const keys = { grpc: 13, text: "crypto providers not configured" };
+        const none = { grpc: 9, text: "configuration stores not configured" };
+        calls.push(
+          [none, () => client.configuration.get("configstore", ["key"])],
+          [keys, () => client.crypto.encrypt(Buffer.from("text"), encryption)],
+          [keys, () => client.crypto.decrypt(Buffer.from("text"), { componentName: "keys" })],
+        );
+      }
+      for (const [expected, call] of calls) {
         const { code: got, text } = await failure(call);
-        assert.equal(got, protocol === "http" ? 501 : 12, `${name}: ${text}`);
-        assert.ok(text.includes(name), `${name}: ${text}`);
+        assert.equal(got, expected[protocol], `${expected.text}: ${text}`);
+        assert.ok(text.includes(expected.text), `${expected.text}: ${text}`);
       }
     });
   });

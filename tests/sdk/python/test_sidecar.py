@@ -86,29 +86,32 @@ class OneSidecar(unittest.TestCase):
         self.sidecar.use()
         self.assertEqual(asyncio.new_event_loop().run_until_complete(calls()), (b'value', 'python-one'))
 
-    @unittest.skipUnless(sidecar.IS_OURS, 'the original has it')
-    def test_calls_not_built_yet_are_refused_by_name(self):
+    def test_blocks_without_components_say_so(self):
+        lock = (grpc.StatusCode.FAILED_PRECONDITION, 'lock store is not configured')
+        keys = (grpc.StatusCode.INTERNAL, 'crypto providers not configured')
+        job = (grpc.StatusCode.INTERNAL, 'scheduler clients are disabled')
+        none = (grpc.StatusCode.FAILED_PRECONDITION, 'configuration stores not configured')
+        llm = (grpc.StatusCode.INVALID_ARGUMENT, 'failed finding conversation component llm')
         encrypt = EncryptOptions(component_name='keys', key_name='key', key_wrap_algorithm='RSA')
         decrypt = DecryptOptions(component_name='keys', key_name='key')
         warnings.simplefilter('ignore')  # most of these are alpha
         with self.sidecar.client() as client:
-            for rpc, call in [
-                ('GetConfiguration', lambda: client.get_configuration('configstore', ['key'])),
-                ('UnsubscribeConfiguration', lambda: client.unsubscribe_configuration('configstore', 'id')),
-                ('TryLockAlpha1', lambda: client.try_lock('lockstore', 'resource', 'owner', 5)),
-                ('UnlockAlpha1', lambda: client.unlock('lockstore', 'resource', 'owner')),
-                ('InvokeBinding', lambda: client.invoke_binding('binding', 'create', b'data')),
-                ('EncryptAlpha1', lambda: client.encrypt(b'text', encrypt).read()),
-                ('DecryptAlpha1', lambda: client.decrypt(b'text', decrypt).read()),
-                ('ConverseAlpha1', lambda: client.converse_alpha1('llm', [ConversationInput(content='hi')])),
-                ('ScheduleJobAlpha1', lambda: client.schedule_job_alpha1(Job(name='job', schedule='@daily'))),
-                ('GetJobAlpha1', lambda: client.get_job_alpha1('job')),
-                ('DeleteJobAlpha1', lambda: client.delete_job_alpha1('job')),
+            self.assertFalse(client.unsubscribe_configuration('configstore', 'id'))
+            for (code, text), call in [
+                (none, lambda: client.get_configuration('configstore', ['key'])),
+                (lock, lambda: client.try_lock('lockstore', 'resource', 'owner', 5)),
+                (lock, lambda: client.unlock('lockstore', 'resource', 'owner')),
+                (keys, lambda: client.encrypt(b'text', encrypt).read()),
+                (keys, lambda: client.decrypt(b'text', decrypt).read()),
+                (llm, lambda: client.converse_alpha1('llm', [ConversationInput(content='hi')])),
+                (job, lambda: client.schedule_job_alpha1(Job(name='job', schedule='@daily'))),
+                (job, lambda: client.get_job_alpha1('job')),
+                (job, lambda: client.delete_job_alpha1('job')),
             ]:
-                with self.subTest(rpc), self.assertRaises(grpc.RpcError) as caught:
+                with self.subTest(text), self.assertRaises(grpc.RpcError) as caught:
                     sidecar.within(10, call)
-                self.assertEqual(caught.exception.code(), grpc.StatusCode.UNIMPLEMENTED)
-                self.assertIn(rpc, caught.exception.details())
+                self.assertEqual(caught.exception.code(), code)
+                self.assertIn(text, caught.exception.details())
 
 
 class OwnSidecar(unittest.TestCase):

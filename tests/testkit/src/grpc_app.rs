@@ -1,12 +1,14 @@
 //! A fake application that speaks gRPC: it records what the sidecar calls and answers as told.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use pillion_proto::common::v1::{InvokeRequest, InvokeResponse};
 use pillion_proto::google::protobuf::Any;
 use pillion_proto::runtime::v1::app_callback_server::{AppCallback, AppCallbackServer};
 use pillion_proto::runtime::v1::{
-    ListInputBindingsResponse, ListTopicSubscriptionsResponse, TopicEventRequest, TopicEventResponse, TopicSubscription,
+    BindingEventRequest, BindingEventResponse, ListInputBindingsResponse, ListTopicSubscriptionsResponse,
+    TopicEventRequest, TopicEventResponse, TopicSubscription,
 };
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
@@ -27,6 +29,10 @@ struct Seen {
     subscriptions: Vec<TopicSubscription>,
     events: Mutex<Vec<TopicEventRequest>>,
     methods: Mutex<Vec<String>>,
+    bindings: Vec<String>,
+    binding_events: Mutex<Vec<BindingEventRequest>>,
+    answer: BindingEventResponse,
+    delay: Duration,
 }
 
 impl GrpcApp {
@@ -35,9 +41,26 @@ impl GrpcApp {
     /// # Errors
     /// When no port can be had.
     pub async fn start(subscriptions: Vec<TopicSubscription>) -> std::io::Result<Self> {
+        Self::serve(Seen { subscriptions, ..Seen::default() }).await
+    }
+
+    /// Starts an application that takes the events of these input bindings, each after `delay`, and gives `answer`.
+    ///
+    /// # Errors
+    /// When no port can be had.
+    pub async fn with_bindings(
+        bindings: &[&str],
+        answer: BindingEventResponse,
+        delay: Duration,
+    ) -> std::io::Result<Self> {
+        let bindings = bindings.iter().map(|name| (*name).to_owned()).collect();
+        Self::serve(Seen { bindings, answer, delay, ..Seen::default() }).await
+    }
+
+    async fn serve(seen: Seen) -> std::io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let port = listener.local_addr()?.port();
-        let seen = Arc::new(Seen { subscriptions, ..Seen::default() });
+        let seen = Arc::new(seen);
         let service = AppCallbackServer::new(Callbacks(Arc::clone(&seen)));
         let server = tokio::spawn(async move {
             // It ends only when aborted; a failure shows as calls that do not arrive.
@@ -56,6 +79,12 @@ impl GrpcApp {
     #[must_use]
     pub fn events(&self) -> Vec<TopicEventRequest> {
         self.seen.events.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// All events of input bindings so far, those it still works on included.
+    #[must_use]
+    pub fn binding_events(&self) -> Vec<BindingEventRequest> {
+        self.seen.binding_events.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The methods invoked so far.
@@ -105,6 +134,15 @@ impl AppCallback for Callbacks {
     }
 
     async fn list_input_bindings(&self, _: Request<()>) -> Result<Response<ListInputBindingsResponse>, Status> {
-        Ok(Response::new(ListInputBindingsResponse::default()))
+        Ok(Response::new(ListInputBindingsResponse { bindings: self.0.bindings.clone() }))
+    }
+
+    async fn on_binding_event(
+        &self,
+        request: Request<BindingEventRequest>,
+    ) -> Result<Response<BindingEventResponse>, Status> {
+        self.0.binding_events.lock().unwrap_or_else(PoisonError::into_inner).push(request.into_inner());
+        tokio::time::sleep(self.0.delay).await;
+        Ok(Response::new(self.0.answer.clone()))
     }
 }

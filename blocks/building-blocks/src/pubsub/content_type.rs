@@ -9,7 +9,7 @@ fn essence(content_type: &str) -> &str {
     content_type.split(';').next().unwrap_or_default()
 }
 
-pub(super) fn is_json(content_type: &str) -> bool {
+pub(crate) fn is_json(content_type: &str) -> bool {
     essence(content_type).eq_ignore_ascii_case("application/json")
 }
 
@@ -17,7 +17,7 @@ pub(super) fn is_cloud_event(content_type: &str) -> bool {
     essence(content_type).eq_ignore_ascii_case(CLOUD_EVENT)
 }
 
-pub(super) fn is_binary(content_type: &str) -> bool {
+pub(crate) fn is_binary(content_type: &str) -> bool {
     essence(content_type).eq_ignore_ascii_case(OCTET_STREAM)
 }
 
@@ -26,7 +26,7 @@ pub(super) fn is_text(content_type: &str) -> bool {
         || essence(content_type).eq_ignore_ascii_case("application/xml")
 }
 
-pub(super) fn is_cloud_event_protobuf(content_type: &str, data: &[u8]) -> bool {
+pub(crate) fn is_cloud_event_protobuf(content_type: &str, data: &[u8]) -> bool {
     let essence = essence(content_type);
     essence.eq_ignore_ascii_case("application/cloudevents+protobuf")
         || (essence.eq_ignore_ascii_case("application/x-protobuf") && has_required_fields(data))

@@ -100,6 +100,12 @@ pub trait DeliverySink: Send + Sync {
         };
         bulk.items.iter().map(|_| DeliveryResult::Retry(failure.clone())).collect()
     }
+
+    /// Whether the sidecar itself takes the events, instead of the app: scopes, policies and metrics of the app's subscriptions
+    /// are not for it, and the metadata API does not list it.
+    fn is_internal(&self) -> bool {
+        false
+    }
 }
 
 /// What delivers the messages of one subscription.
@@ -230,7 +236,7 @@ impl Worker {
 
     /// Tells the metrics what became of a message, or of an attempt at it. `elapsed`: what the app took.
     fn count(&self, topic: &str, outcome: Ingress, elapsed: Duration) {
-        if let Some(metrics) = self.pubsubs.metrics.component() {
+        if let Some(metrics) = self.pubsubs.metrics.component().filter(|_| !self.sink.is_internal()) {
             metrics.delivered(&self.subscription.pubsub_name, topic, outcome, elapsed);
         }
     }

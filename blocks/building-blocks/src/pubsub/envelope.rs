@@ -38,6 +38,40 @@ pub(super) struct EnvelopeRequest<'a> {
     pub(super) metadata: &'a BTreeMap<String, String>,
 }
 
+/// The event of an outbox, of which the topic is not known yet. *Source:* `NewCloudEventsEnvelope` of components-contrib.
+pub(crate) fn without_topic(id: &str, source: &str, pubsub_name: &str, content_type: &str, data: &[u8]) -> CloudEvent {
+    let content_type = or_default(content_type, "text/plain");
+    let (field, payload) = payload(content_type, data);
+    let mut event = CloudEvent::new();
+    event.insert(field.to_owned(), payload);
+    for (name, value) in [
+        ("datacontenttype", content_type),
+        ("id", id),
+        ("pubsubname", pubsub_name),
+        ("source", or_default(source, DEFAULT_SOURCE)),
+        ("specversion", SPEC_VERSION),
+        ("time", &now()),
+        ("topic", ""),
+        ("type", DEFAULT_TYPE),
+    ] {
+        event.insert(name.to_owned(), value.into());
+    }
+    event
+}
+
+/// The field of a payload and its value, as [`write_payload`] writes them.
+fn payload(content_type: &str, data: &[u8]) -> (&'static str, Value) {
+    if is_json(content_type)
+        && let Some(Ok(value)) = first_json(data)
+    {
+        return ("data", value);
+    }
+    if is_binary(content_type) || is_cloud_event_protobuf(content_type, data) {
+        return ("data_base64", STANDARD.encode(data).into());
+    }
+    ("data", String::from_utf8_lossy(data).into())
+}
+
 /// Wraps a payload, or completes one that is a CloudEvent already; `expires`: a time to live in the metadata is written into
 /// the event, for brokers that know none.
 ///

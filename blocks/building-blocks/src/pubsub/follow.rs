@@ -6,14 +6,14 @@
 use std::sync::{Arc, Weak};
 
 use pillion_contract::{Metadata, PubSub};
-use pillion_runtime::resiliency::ComponentKind;
+use pillion_runtime::resiliency::{ComponentKind, Policy};
 use tokio_util::sync::CancellationToken;
 
-use super::Entry;
 use super::delivery::{DeliverySink, Worker};
 use super::routing::Router;
 use super::subscriptions::{Current, Ending, Open, Running, Subscriptions, spawn_stream};
 use super::table::TopicSubscription;
+use super::{Entry, PubSubs};
 use crate::retired::Retired;
 
 /// A stream whose component is replaced or gone.
@@ -110,7 +110,7 @@ impl Subscriptions {
         let moves: Vec<Move> = {
             let mut streams = self.streams.lock();
             streams.retain(|open| !open.task.is_finished());
-            let live = streams.iter().filter(|open| !open.ending.closing.is_cancelled());
+            let live = streams.iter().filter(|open| open.is_live());
             live.filter_map(|open| {
                 let now = self.current_entry(&open.subscription.pubsub_name, upcoming);
                 let worker = open.worker.upgrade()?;
@@ -153,12 +153,19 @@ impl Subscriptions {
     }
 }
 
+impl PubSubs {
+    /// The policy messages are delivered under.
+    pub(super) fn inbound_policy(&self, name: &str, is_internal: bool) -> Option<Arc<Policy>> {
+        if is_internal { None } else { self.policies.component_inbound(name, ComponentKind::Pubsub) }
+    }
+}
+
 impl Current {
     /// Delivers by these rules and the present policy from the next message on. `subscription` reads the same as before.
     fn adopt(&self, subscription: &TopicSubscription) -> Result<(), String> {
         let old = self.0.load();
         let name = &subscription.pubsub_name;
-        let policy = old.pubsubs.policies.component_inbound(name, ComponentKind::Pubsub);
+        let policy = old.pubsubs.inbound_policy(name, old.sink.is_internal());
         let same_policy = match (&policy, &old.policy) {
             (None, None) => true,
             (Some(new), Some(old)) => Arc::ptr_eq(new, old),

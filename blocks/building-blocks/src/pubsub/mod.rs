@@ -6,11 +6,12 @@
 
 mod bulk;
 mod bulk_sink;
-mod content_type;
+pub(crate) mod content_type;
 mod delivery;
-mod envelope;
+pub(crate) mod envelope;
 mod errors;
 mod follow;
+mod internal;
 mod publish;
 mod routing;
 mod scopes;
@@ -132,6 +133,16 @@ impl PubSubs {
             entries
         });
         before.get(name).map(|entry| entry.retired())
+    }
+
+    /// The namespace of this sidecar.
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
+    /// The app ID of this sidecar.
+    pub(crate) fn app_id(&self) -> &str {
+        &self.app_id
     }
 
     /// Whether a component of this name is loaded.

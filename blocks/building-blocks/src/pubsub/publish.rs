@@ -264,6 +264,24 @@ impl PubSubs {
         self.send(&entry, topic, data, content_type, metadata, false).await
     }
 
+    /// As [`Self::publish_bytes`], for events of the sidecar itself; the error is what happened alone.
+    ///
+    /// # Errors
+    /// A text: the component is not there, its scopes do not allow the topic, the broker refused.
+    pub(crate) async fn publish_internal(
+        &self,
+        pubsub_name: &str,
+        topic: &str,
+        data: Bytes,
+        content_type: Option<String>,
+    ) -> Result<(), String> {
+        let entry = self.entry(pubsub_name).ok_or_else(|| errors::gone(pubsub_name, topic).message)?;
+        if !entry.scopes.may_publish(topic) {
+            return Err(errors::forbidden(pubsub_name, topic, &self.app_id).message);
+        }
+        self.hand_over(&entry, topic, data, content_type, BTreeMap::new(), false).await
+    }
+
     fn checked(
         &self,
         pubsub_name: &str,
@@ -330,8 +348,22 @@ impl PubSubs {
         if !entry.scopes.may_publish(topic) {
             return Err(errors::forbidden(&entry.name, topic, &self.app_id));
         }
+        let result = self.hand_over(entry, topic, data, content_type, metadata, http).await;
+        result.map_err(|error| errors::publish_failed(&entry.name, topic, &error))
+    }
+
+    /// Gives a broker one event, under the outbound policy of the component.
+    async fn hand_over(
+        &self,
+        entry: &Entry,
+        topic: &str,
+        data: Bytes,
+        content_type: Option<String>,
+        metadata: BTreeMap<String, String>,
+        http: bool,
+    ) -> Result<(), String> {
         let request = PublishRequest { topic: self.broker_topic(entry, topic), data, content_type, metadata };
-        let result = match self.policies.component_outbound(&entry.name, ComponentKind::Pubsub) {
+        match self.policies.component_outbound(&entry.name, ComponentKind::Pubsub) {
             None => entry.component.publish(request).await.map_err(|error| error.to_string()),
             Some(policy) => {
                 let attempt = |_| {
@@ -340,8 +372,7 @@ impl PubSubs {
                 };
                 policy.run(attempt).await.map_err(|error| error.to_string())
             }
-        };
-        result.map_err(|error| errors::publish_failed(&entry.name, topic, &error))
+        }
     }
 }
 

@@ -11,7 +11,6 @@ use pillion_contract::{AckHandle, Delivery, Outcome, SubscribeRequest};
 use pillion_core::board::Board;
 use pillion_core::log::Logger;
 use pillion_resources::types::{RouteRule, Subscription};
-use pillion_runtime::resiliency::ComponentKind;
 use tokio::sync::mpsc;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
@@ -76,7 +75,16 @@ pub(super) struct OpenStream {
     /// Its task owns it: the app sees its stream end with it.
     pub(super) worker: Weak<Current>,
     pub(super) ending: Ending,
+    /// Of the sidecar itself; see [`DeliverySink::is_internal`].
+    pub(super) is_internal: bool,
     pub(super) task: JoinHandle<()>,
+}
+
+impl OpenStream {
+    /// It takes messages.
+    pub(super) fn is_live(&self) -> bool {
+        !self.ending.closing.is_cancelled() && !self.task.is_finished()
+    }
 }
 
 /// How a subscription is told to end.
@@ -245,6 +253,11 @@ impl Subscriptions {
         futures_util::future::join_all(pauses).await;
     }
 
+    /// Ends when no more messages are taken.
+    pub(crate) fn closed(&self) -> CancellationToken {
+        self.closed.clone()
+    }
+
     /// Takes no more messages for good, streams included; what the app is working on goes on.
     pub fn close(&self) {
         self.closed.cancel();
@@ -322,7 +335,7 @@ impl Subscriptions {
     pub fn list(&self) -> Vec<SubscriptionInfo> {
         let mut list = self.table.lock().merged();
         let streams = self.streams.lock();
-        let open = streams.iter().filter(|open| !open.ending.closing.is_cancelled() && !open.task.is_finished());
+        let open = streams.iter().filter(|open| open.is_live() && !open.is_internal);
         list.extend(
             open.map(|open| SubscriptionInfo { subscription: open.subscription.clone(), kind: Kind::Streaming }),
         );
@@ -338,7 +351,8 @@ impl Subscriptions {
     ) -> Result<Opened, String> {
         let (name, topic) = (&subscription.pubsub_name, &subscription.topic);
         let entry = self.current_entry(name, upcoming).ok_or_else(|| format!("pubsub '{name}' not found"))?;
-        if !entry.scopes.may_subscribe(topic) {
+        let is_internal = sink.is_internal();
+        if !is_internal && !entry.scopes.may_subscribe(topic) {
             return Err(format!("subscription to topic '{topic}' on pubsub '{name}' is not allowed"));
         }
         let router = Router::compile(&subscription.rules)?;
@@ -353,7 +367,7 @@ impl Subscriptions {
             raw: is_raw(&subscription.metadata),
             namespace: if entry.namespaced { self.pubsubs.namespace.clone() } else { String::new() },
             sink,
-            policy: self.pubsubs.policies.component_inbound(name, ComponentKind::Pubsub),
+            policy: self.pubsubs.inbound_policy(name, is_internal),
             closing: closing.clone(),
             board: self.board.clone(),
             log: self.log.clone(),
@@ -366,7 +380,9 @@ impl Subscriptions {
 
 pub(super) fn spawn_stream(subscription: TopicSubscription, closed: CancellationToken, opened: Opened) -> OpenStream {
     let Opened { entry, worker, ending, deliveries } = opened;
+    let is_internal = worker.get().sink.is_internal();
     OpenStream {
+        is_internal,
         subscription,
         closed,
         entry: Arc::downgrade(&entry),

@@ -1,10 +1,13 @@
 //! The state building block: keys per app, ETags, bulk calls and transactions over the loaded state stores.
 //!
 //! *Job:* find the store, prefix keys, call it, name what went wrong. *Neighbours:* the fronts call [`StateStores`] with
-//! the app's own keys; components see prefixed keys only. *Invariant:* no call clones metadata it was given, and a read
-//! allocates one string, the prefixed key, before the component is called. Calls run under the outbound policy of the
-//! component; a store without one pays a look-up for it.
+//! the app's own keys; components see prefixed keys only, and encrypted values where the component has keys for it
+//! ([`encryption`]). *Invariant:* no call clones metadata it was given, and a read allocates one string, the prefixed key, before
+//! the component is called. Calls run under the outbound policy of the component; a store without one pays a look-up for it, one
+//! without encryption and outbox the look at a field.
 
+mod encryption;
+mod entry;
 mod errors;
 mod guard;
 mod keys;
@@ -12,6 +15,7 @@ mod query;
 mod request;
 #[cfg(test)]
 mod tests;
+mod transaction;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -19,20 +23,25 @@ use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use pillion_contract::{
-    BulkGetItem, ComponentError, Consistency, DeleteRequest, ErrorKind, GetRequest, Metadata, QueryResponse,
-    SetRequest, StateCapability, StateItem, StateOperation, StateStore, TransactionRequest, TransactionalStore,
+    BulkGetItem, ComponentError, Consistency, GetRequest, Metadata, QueryResponse, StateCapability, StateItem,
+    StateStore,
 };
 use pillion_core::error::ApiError;
+use pillion_resources::types::NameValue;
 use pillion_runtime::resiliency::Policies;
 use pillion_telemetry::metrics::Metrics;
 
+use entry::delete_request;
 use guard::guarded;
 
+use crate::outbox::Settings;
+use crate::pubsub::PubSubs;
 use crate::retired::{Retired, Usage};
 
+pub(crate) use entry::Entry;
 pub use errors::{check_key, operation_not_supported};
 pub use keys::{SEPARATOR, original as original_key};
-pub use request::{DeleteItem, Operation, SetItem, merge_metadata, parse_concurrency, parse_consistency};
+pub use request::{CallTrace, DeleteItem, Operation, SetItem, merge_metadata, parse_concurrency, parse_consistency};
 
 /// The loaded state stores of one sidecar; components can be added and removed while calls are under way.
 pub struct StateStores {
@@ -40,14 +49,9 @@ pub struct StateStores {
     namespace: Option<String>,
     policies: Arc<Policies>,
     metrics: Metrics,
+    /// Where outboxes publish.
+    pubsubs: Option<Arc<PubSubs>>,
     stores: ArcSwap<HashMap<String, Arc<Entry>>>,
-}
-
-struct Entry {
-    store: Arc<dyn StateStore>,
-    /// With its separator.
-    prefix: Box<str>,
-    usage: Usage,
 }
 
 impl StateStores {
@@ -58,6 +62,7 @@ impl StateStores {
             namespace: namespace.map(str::to_owned),
             policies,
             metrics: Metrics::off(),
+            pubsubs: None,
             stores: ArcSwap::default(),
         }
     }
@@ -68,29 +73,31 @@ impl StateStores {
         Self { metrics, ..self }
     }
 
-    /// Adds a component, replacing one of the same name, which is returned.
+    /// The same, with the brokers that outboxes publish to; without them a transaction of a store with an outbox fails.
+    #[must_use]
+    pub fn with_outbox(self, pubsubs: Arc<PubSubs>) -> Self {
+        Self { pubsubs: Some(pubsubs), ..self }
+    }
+
+    /// Adds a component, replacing one of the same name, which is returned. `items`: its metadata as written, which names the
+    /// secrets of its encryption keys.
     ///
     /// # Errors
-    /// `InvalidRequest` for a `keyPrefix` with `||`; `Unsupported` for encryption keys, because encryption at rest is not
-    /// built and values must not be stored in clear.
+    /// `InvalidRequest` for a `keyPrefix` with `||`, and for encryption keys that cannot be used.
     pub fn add(
         &self,
         name: &str,
         store: Arc<dyn StateStore>,
         metadata: &Metadata,
+        items: &[NameValue],
     ) -> Result<Option<Retired<dyn StateStore>>, ComponentError> {
-        if let Some(field) =
-            ["primaryEncryptionKey", "secondaryEncryptionKey"].into_iter().find(|field| metadata.get(field).is_some())
-        {
-            return Err(ComponentError::new(
-                ErrorKind::Unsupported,
-                format!(
-                    "component {name:?}: metadata field {field:?}: encryption at rest is not supported yet; remove the field to store values in clear"
-                ),
-            ));
-        }
-        let prefix = keys::prefix_of(name, metadata, &self.app_id, self.namespace.as_deref())?;
-        let entry = Arc::new(Entry { store, prefix, usage: Usage::default() });
+        let entry = Arc::new(Entry {
+            store,
+            prefix: keys::prefix_of(name, metadata, &self.app_id, self.namespace.as_deref())?,
+            encryption: encryption::Encryption::of(name, metadata, items)?,
+            outbox: Settings::of(metadata),
+            usage: Usage::default(),
+        });
         let before = self.stores.rcu(|stores| {
             let mut stores = HashMap::clone(stores);
             stores.insert(name.to_owned(), entry.clone());
@@ -122,12 +129,16 @@ impl StateStores {
         self.entry(store).map(|_| ())
     }
 
-    /// Whether a store of this name can be used for transactions.
-    ///
-    /// # Errors
-    /// As [`Self::check`], and `ERR_STATE_STORE_NOT_SUPPORTED`.
-    pub fn check_transactional(&self, store: &str) -> Result<(), ApiError> {
-        self.entry(store)?.transactional(store).map(|_| ())
+    /// Whether a store encrypts what it is given.
+    pub fn is_encrypted(&self, store: &str) -> bool {
+        self.stores.load().get(store).is_some_and(|entry| entry.encryption.is_some())
+    }
+
+    /// The stores with an outbox, with their names.
+    pub(crate) fn with_outboxes(&self) -> Vec<(String, Arc<Entry>)> {
+        let stores = self.stores.load();
+        let with_outbox = stores.iter().filter(|(_, entry)| entry.outbox.is_some());
+        with_outbox.map(|(name, entry)| (name.clone(), entry.clone())).collect()
     }
 
     /// Finds values by a query in its JSON form; the answer has the app's keys.
@@ -149,6 +160,9 @@ impl StateStores {
             }
         };
         let querier = entry.store.querier().ok_or_else(|| errors::queries_not_supported(store))?;
+        if entry.encryption.is_some() {
+            return Err(errors::query_failed(store, &"cannot query encrypted store", None));
+        }
         let request = query::parse(query, metadata).map_err(|problem| {
             errors::query_failed(store, &format_args!("failed to parse JSON query body: {problem}"), None)
         })?;
@@ -175,7 +189,7 @@ impl StateStores {
         let entry = self.entry(store)?;
         let request = GetRequest { key: entry.key(store, key)?, metadata, consistency };
         let found = self.measured(store, "get", guarded(&self.policies, store, || entry.store.get(&request))).await;
-        found.map_err(|error| errors::get_failed(store, key, &error))
+        found.and_then(|item| entry.opened(store, item)).map_err(|error| errors::get_failed(store, key, &error))
     }
 
     /// Reads several keys; the answer has one item per key, in order, with the app's keys.
@@ -202,6 +216,7 @@ impl StateStores {
         let mut items = found.map_err(|error| errors::bulk_get_failed(&error))?;
         for item in &mut items {
             item.key = keys::original(&item.key).to_owned();
+            entry.open_bulk_item(store, item);
         }
         Ok(items)
     }
@@ -266,38 +281,6 @@ impl StateStores {
         done.map_err(|error| errors::bulk_delete_failed(store, &error))
     }
 
-    /// Applies all operations or none.
-    ///
-    /// # Errors
-    /// As [`Self::check_transactional`]; `ERR_MALFORMED_REQUEST` for a key with `||`;
-    /// `ERR_STATE_STORE_TOO_MANY_TRANSACTIONS`; `ERR_STATE_TRANSACTION`, also for ETag conflicts.
-    pub async fn transact(
-        &self,
-        store: &str,
-        operations: Vec<Operation>,
-        metadata: BTreeMap<String, String>,
-    ) -> Result<(), ApiError> {
-        let entry = self.entry(store)?;
-        let transactional = entry.transactional(store)?;
-        if operations.is_empty() {
-            return Ok(());
-        }
-        let mut steps = Vec::with_capacity(operations.len());
-        for operation in operations {
-            steps.push(match operation {
-                Operation::Upsert(item) => StateOperation::Upsert(entry.set_request(store, item)?),
-                Operation::Delete(item) => StateOperation::Delete(entry.delete_request(store, item)?),
-            });
-        }
-        if let Some(max) = transactional.max_operations().await.filter(|max| *max > 0 && steps.len() > *max) {
-            return Err(errors::too_many_operations(store, steps.len(), max));
-        }
-        let request = TransactionRequest { operations: steps, metadata };
-        let call = guarded(&self.policies, store, || transactional.transact(&request));
-        let done = self.measured(store, "transaction", call).await;
-        done.map_err(|error| errors::transaction_failed(&error))
-    }
-
     /// One call of a store, with all its attempts, told to the metrics.
     async fn measured<T>(
         &self,
@@ -320,51 +303,6 @@ impl StateStores {
             None => Err(errors::not_found(store, &self.app_id)),
         }
     }
-}
-
-impl Entry {
-    fn retired(&self) -> Retired<dyn StateStore> {
-        Retired { component: self.store.clone(), ended: self.usage.ended() }
-    }
-
-    fn key(&self, store: &str, key: &str) -> Result<String, ApiError> {
-        check_key(store, key)?;
-        let mut full = String::with_capacity(self.prefix.len() + key.len());
-        full.push_str(&self.prefix);
-        full.push_str(key);
-        Ok(full)
-    }
-
-    fn transactional(&self, store: &str) -> Result<&dyn TransactionalStore, ApiError> {
-        let offered = if self.store.capability().transactional { self.store.transactional() } else { None };
-        offered.ok_or_else(|| errors::transactions_not_supported(store))
-    }
-
-    fn set_request(&self, store: &str, item: SetItem) -> Result<SetRequest, ApiError> {
-        Ok(SetRequest {
-            key: self.key(store, &item.key)?,
-            value: item.value,
-            value_is_json: item.value_is_json,
-            etag: item.etag,
-            metadata: item.metadata,
-            concurrency: item.concurrency,
-            consistency: item.consistency,
-        })
-    }
-
-    fn delete_request(&self, store: &str, item: DeleteItem) -> Result<DeleteRequest, ApiError> {
-        Ok(delete_request(self.key(store, &item.key)?, item.etag, item.metadata, item.concurrency, item.consistency))
-    }
-}
-
-fn delete_request(
-    key: String,
-    etag: Option<String>,
-    metadata: BTreeMap<String, String>,
-    concurrency: pillion_contract::Concurrency,
-    consistency: Consistency,
-) -> DeleteRequest {
-    DeleteRequest { key, etag, metadata, concurrency, consistency }
 }
 
 /// The names the metadata API prints for what a store can do.

@@ -1,5 +1,6 @@
 //! What the fronts hand to the state block, and the words of its options.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -14,6 +15,10 @@ pub struct SetItem {
     pub value: Bytes,
     /// Whether `value` is the text of a JSON document.
     pub value_is_json: bool,
+    /// Whether it was part of a larger JSON document (the HTTP API's values), in which a text stands in quotes; see [`Self::text`].
+    pub is_document: bool,
+    /// Content type of the value, where the request says it beside the metadata (the HTTP API); for events of the outbox.
+    pub content_type: Option<String>,
     /// Expected version; an empty one counts as not given.
     pub etag: Option<String>,
     /// Metadata of this item, already merged with the request's.
@@ -22,6 +27,31 @@ pub struct SetItem {
     pub concurrency: Concurrency,
     /// Consistency.
     pub consistency: Consistency,
+}
+
+impl SetItem {
+    /// The value as it is encrypted or put into an event: of a JSON string of a document its text, else the value itself.
+    ///
+    /// *Source:* the original writes values of the HTTP API with Go's `%v` here, which is the same for strings. For objects and
+    /// arrays that form cannot be read back (`map[a:1]`), so that they stay JSON here, and so do numbers, which it may round.
+    pub(crate) fn text(&self) -> Cow<'_, [u8]> {
+        if self.is_document
+            && self.value.first() == Some(&b'"')
+            && let Ok(text) = serde_json::from_slice::<String>(&self.value)
+        {
+            return Cow::Owned(text.into_bytes());
+        }
+        Cow::Borrowed(&self.value)
+    }
+}
+
+/// The trace of a call, for the events it causes; empty without one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallTrace {
+    /// `traceparent`.
+    pub parent: String,
+    /// `tracestate`.
+    pub state: String,
 }
 
 /// One item to delete. Keys are the app's, without prefix.

@@ -1,12 +1,16 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use parking_lot::Mutex;
-use pillion_contract::Concurrency;
+use pillion_contract::{
+    Concurrency, DeleteRequest, ErrorKind, SetRequest, StateOperation, TransactionRequest, TransactionalStore,
+};
 use pillion_core::error::{ErrorDetail, GrpcCode};
 use pillion_core::log::Logger;
 use pillion_resources::types::{CircuitBreakerSpec, ComponentPolicyNames, PolicyNames, Resiliency, RetrySpec};
 
 use super::*;
+
+mod encrypted;
 
 /// Remembers the keys it saw; fails every call with `failure` when there is one.
 #[derive(Default)]
@@ -83,7 +87,7 @@ fn none() -> Arc<Policies> {
 fn stores(fake: Fake) -> (StateStores, Arc<Fake>) {
     let fake = Arc::new(fake);
     let stores = StateStores::new("app", None, none());
-    stores.add("s", fake.clone(), &Metadata::default()).unwrap();
+    stores.add("s", fake.clone(), &Metadata::default(), &[]).unwrap();
     (stores, fake)
 }
 
@@ -104,7 +108,12 @@ async fn components_see_prefixed_keys_and_apps_their_own() {
     stores.delete("s", delete("e")).await.unwrap();
     stores.bulk_delete("s", vec![delete("f"), delete("g")]).await.unwrap();
     stores
-        .transact("s", vec![Operation::Upsert(set("h")), Operation::Delete(delete("i"))], BTreeMap::new())
+        .transact(
+            "s",
+            vec![Operation::Upsert(set("h")), Operation::Delete(delete("i"))],
+            BTreeMap::new(),
+            CallTrace::default,
+        )
         .await
         .unwrap();
     let items = stores.bulk_get("s", &["j".into(), "k".into()], &BTreeMap::new()).await.unwrap();
@@ -160,7 +169,10 @@ async fn etag_errors_have_their_own_statuses_except_in_transactions() {
             (deleted.http, deleted.grpc, deleted.message.as_str()),
             (http, grpc, "failed deleting state with key a: boom")
         );
-        let transacted = stores.transact("s", vec![Operation::Upsert(set("a"))], BTreeMap::new()).await.unwrap_err();
+        let transacted = stores
+            .transact("s", vec![Operation::Upsert(set("a"))], BTreeMap::new(), CallTrace::default)
+            .await
+            .unwrap_err();
         assert_eq!(
             (transacted.http, transacted.message.as_str()),
             (500, "error while executing state transaction: boom")
@@ -171,7 +183,7 @@ async fn etag_errors_have_their_own_statuses_except_in_transactions() {
 #[tokio::test]
 async fn transactions_need_a_store_that_has_them_and_respect_its_limit() {
     let (plain, _) = stores(Fake::default());
-    let error = plain.transact("s", vec![], BTreeMap::new()).await.unwrap_err();
+    let error = plain.transact("s", vec![], BTreeMap::new(), CallTrace::default).await.unwrap_err();
     assert_eq!(
         (error.spec.code, error.message.as_str()),
         ("ERR_STATE_STORE_NOT_SUPPORTED", "state store s doesn't support transactions")
@@ -180,16 +192,16 @@ async fn transactions_need_a_store_that_has_them_and_respect_its_limit() {
 
     let (limited, fake) = stores(Fake { transactional: true, max: Some(1), ..Fake::default() });
     let operations = vec![Operation::Upsert(set("a")), Operation::Delete(delete("b"))];
-    let error = limited.transact("s", operations, BTreeMap::new()).await.unwrap_err();
+    let error = limited.transact("s", operations, BTreeMap::new(), CallTrace::default).await.unwrap_err();
     assert_eq!((error.spec.code, error.http), ("ERR_STATE_STORE_TOO_MANY_TRANSACTIONS", 400));
     assert!(fake.seen.lock().is_empty());
 }
 
 #[test]
-fn a_store_that_asks_for_encryption_is_refused() {
+fn a_store_with_a_key_no_secret_names_is_refused() {
     let metadata = Metadata::new([("primaryEncryptionKey", "00")]);
-    let error = StateStores::new("app", None, none()).add("s", Arc::new(Fake::default()), &metadata).unwrap_err();
-    assert_eq!(error.kind, ErrorKind::Unsupported);
+    let error = StateStores::new("app", None, none()).add("s", Arc::new(Fake::default()), &metadata, &[]).unwrap_err();
+    assert_eq!(error.kind, ErrorKind::InvalidRequest);
     assert!(error.message.contains("primaryEncryptionKey"), "{error}");
 }
 
@@ -208,7 +220,7 @@ async fn options_reach_a_real_store() {
     };
     let store = pillion_builtin::state_in_memory::create(context).await.unwrap();
     let stores = StateStores::new("app", None, none());
-    stores.add("s", store, &Metadata::default()).unwrap();
+    stores.add("s", store, &Metadata::default(), &[]).unwrap();
     let first_write = SetItem { concurrency: Concurrency::FirstWrite, ..set("k") };
     stores.save("s", vec![first_write.clone()]).await.unwrap();
     assert_eq!(stores.save("s", vec![first_write]).await.unwrap_err().http, 409);
@@ -246,7 +258,7 @@ fn guarded_stores(fake: Fake, timeout: &str, retry: &str, breaker: &str) -> (Sta
     resource.components.insert("s".into(), ComponentPolicyNames { outbound, ..ComponentPolicyNames::default() });
     let fake = Arc::new(fake);
     let stores = StateStores::new("app", None, Arc::new(Policies::compile(&[resource], &Logger::silent())));
-    stores.add("s", fake.clone(), &Metadata::default()).unwrap();
+    stores.add("s", fake.clone(), &Metadata::default(), &[]).unwrap();
     (stores, fake)
 }
 

@@ -1,4 +1,4 @@
-//! HTTP/2 connections to a gRPC app: one, and more when its streams run out.
+//! HTTP/2 connections to a gRPC app: one for each event loop that calls it, and more when its streams run out.
 //!
 //! *Neighbours:* [`GrpcChannel`](super::GrpcChannel) owns it, tonic's clients and the gRPC proxy send on it. *Invariant:* a
 //! connection carries no more calls than its app allows; the first one stays, others close when idle. *Source:* the
@@ -29,6 +29,8 @@ use tonic::body::Body;
 use tonic::codegen::Service;
 
 use super::tls::TlsClient;
+use crate::corked::Corked;
+use crate::loops::Here;
 
 const STREAMS_PER_CONNECTION: usize = 100;
 const IDLE_LIMIT: Duration = Duration::from_secs(180);
@@ -61,6 +63,7 @@ struct Pool {
 struct Connection {
     handle: Handle,
     load: Arc<Load>,
+    on: Here,
 }
 
 /// A connection as its task leaves it to others.
@@ -221,17 +224,18 @@ impl Pool {
         let handle = dialed.map_err(|error| CallError::Connect(ConnectError(Box::new(DialError(error)))))?;
         let sender = handle.sender.clone();
         let load = Arc::new(Load { streams: AtomicUsize::new(1), last_used: Mutex::new(Instant::now()) });
-        self.connections.lock().push(Connection { handle, load: load.clone() });
+        self.connections.lock().push(Connection { handle, load: load.clone(), on: Here::now() });
         Ok((sender, StreamGuard(load), true))
     }
 
-    /// A place on the first connection with room; forgets closed ones.
+    /// A place on the first connection of this loop with room; forgets closed ones.
     fn share(&self) -> Option<(SendRequest<Body>, StreamGuard)> {
+        let here = Here::now();
         let mut connections = self.connections.lock();
         connections.retain(|connection| !connection.handle.sender.is_closed());
         let with_room = connections.iter().find(|connection| {
             let allowed = (connection.handle.streams_allowed)().clamp(1, STREAMS_PER_CONNECTION);
-            connection.load.streams.load(Ordering::Relaxed) < allowed
+            connection.on == here && connection.load.streams.load(Ordering::Relaxed) < allowed
         })?;
         with_room.load.streams.fetch_add(1, Ordering::Relaxed);
         Some((with_room.handle.sender.clone(), StreamGuard(with_room.load.clone())))
@@ -278,7 +282,7 @@ impl Pool {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEADER_BYTES_MAX)
             .initial_max_send_streams(0) // until the app has told its limit
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(Corked::new(stream)))
             .await
             .map_err(io::Error::other)?;
         // Locked for moments only: while it makes progress, and to read one number. Gone at its end, which is what makes the

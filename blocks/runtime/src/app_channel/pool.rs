@@ -29,6 +29,7 @@ use tokio_util::either::Either;
 use super::tls::TlsClient;
 use crate::body::{Body, BodyError};
 use crate::http1::client::{Answer, AnswerBody, Connection, Streaming, write_request};
+use crate::loops::Here;
 use crate::socket::UnixSocket;
 
 /// Connections per host. *Source:* spec app_channel.md §1.
@@ -209,10 +210,12 @@ impl HostPool {
                 Some(connection) => (connection, true),
                 None => (Connection::new(Box::pin(self.connect()).await?), false),
             };
+            let is_local = is_local(connection.stream());
             match connection.send(&write_head, verb, body, self.header_limit.max(MIN_READ_BUFFER)).await {
                 Ok(answer) => return Ok(self.response(answer, permit)),
                 // The server may have closed a kept connection while the request was on its way: *Source:* Go's transport.
                 Err(failure) if reused && (failure.unsent || (failure.unanswered && is_repeatable(verb))) => {}
+                Err(failure) if reused && is_local && failure.unanswered && was_unread(&failure.error) => {}
                 Err(failure) => return Err(SendError::Broken(failure.error.into())),
             }
         }
@@ -236,20 +239,23 @@ impl HostPool {
         response
     }
 
+    /// The connection used last on this loop; one of another loop would have to be woken from there.
     fn take_idle(&self) -> Option<Connection<Stream>> {
+        let here = Here::now();
         let mut idle = self.idle.lock();
-        while let Some((mut connection, _)) = idle.connections.pop() {
-            if connection.is_open() {
-                return Some(connection);
+        loop {
+            let last = idle.connections.iter().rposition(|waiting| waiting.on == here)?;
+            let mut waiting = idle.connections.remove(last);
+            if waiting.connection.is_open() {
+                return Some(waiting.connection);
             }
         }
-        None
     }
 
     fn give_back(self: &Arc<Self>, connection: Connection<Stream>) {
         let mut idle = self.idle.lock();
         if idle.connections.len() < MAX_IDLE {
-            idle.connections.push((connection, Instant::now()));
+            idle.connections.push(Waiting { connection, since: Instant::now(), on: Here::now() });
         }
         if !idle.is_swept {
             idle.is_swept = true;
@@ -387,6 +393,21 @@ fn broken(error: hyper::Error) -> SendError {
     SendError::Broken(error.into())
 }
 
+/// Whether a connection does not leave this machine.
+fn is_local(stream: &Stream) -> bool {
+    let socket = match stream {
+        Either::Left(socket) => socket,
+        Either::Right(secured) => secured.get_ref().0,
+    };
+    matches!(socket, Either::Right(_))
+}
+
+/// Whether the end of a Unix socket says that the request was not read to its end: only then the system tells of a reset. A server
+/// that has read a request and fails shows as the end of the stream.
+fn was_unread(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::ConnectionReset
+}
+
 /// Whether a request may be sent again when it is not known if the server has seen it.
 fn is_repeatable(verb: &Method) -> bool {
     matches!(*verb, Method::GET | Method::HEAD | Method::OPTIONS | Method::TRACE)
@@ -395,8 +416,14 @@ fn is_repeatable(verb: &Method) -> bool {
 /// Connections that wait for a request, the last one used last.
 #[derive(Default)]
 struct Idle {
-    connections: Vec<(Connection<Stream>, Instant)>,
+    connections: Vec<Waiting>,
     is_swept: bool,
+}
+
+struct Waiting {
+    connection: Connection<Stream>,
+    since: Instant,
+    on: Here,
 }
 
 /// Closes what has waited too long or was closed by the server, until nothing waits any more.
@@ -405,7 +432,7 @@ async fn sweep(pool: Weak<HostPool>) {
         tokio::time::sleep(SWEEP_INTERVAL).await;
         let Some(pool) = pool.upgrade() else { return };
         let mut idle = pool.idle.lock();
-        idle.connections.retain_mut(|(connection, since)| since.elapsed() < IDLE_TIMEOUT && connection.is_open());
+        idle.connections.retain_mut(|waiting| waiting.since.elapsed() < IDLE_TIMEOUT && waiting.connection.is_open());
         if idle.connections.is_empty() {
             idle.is_swept = false;
             return;

@@ -81,6 +81,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         Self { stream, input: BytesMut::new(), output: Vec::new(), body: Bytes::new(), written: 0, broke: None }
     }
 
+    /// What it runs on.
+    pub fn stream(&self) -> &S {
+        &self.stream
+    }
+
     /// Whether the server has not closed an idle connection, as far as is known without asking it.
     pub fn is_open(&mut self) -> bool {
         self.input.reserve(1);

@@ -311,7 +311,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     fn rewound(self) -> Rewound<S> {
-        Rewound { first: self.input.freeze(), stream: self.stream }
+        Rewound::new(self.input.freeze(), self.stream)
     }
 }
 
@@ -350,6 +350,13 @@ impl DateCache {
 pub struct Rewound<S> {
     first: Bytes,
     stream: S,
+}
+
+impl<S> Rewound<S> {
+    /// A connection that is read from `first` on.
+    pub fn new(first: Bytes, stream: S) -> Self {
+        Self { first, stream }
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {

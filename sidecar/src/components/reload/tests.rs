@@ -3,6 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
+use pillion_building_blocks::bindings::{InputBindings, OutputBindings};
 use pillion_building_blocks::pubsub::PubSubs;
 use pillion_building_blocks::secrets::SecretStores;
 use pillion_building_blocks::state::StateStores;
@@ -26,7 +27,9 @@ fn host(has_actors: bool) -> ComponentHost {
     let blocks = Blocks {
         state: Arc::new(StateStores::new("app", None, policies.clone())),
         secrets: Arc::new(SecretStores::new([], policies.clone())),
-        pubsub: Arc::new(PubSubs::new("app", "default", policies)),
+        pubsub: Arc::new(PubSubs::new("app", "default", policies.clone())),
+        outputs: Arc::new(OutputBindings::new(policies)),
+        inputs: Arc::new(InputBindings::new(&log)),
     };
     ComponentHost {
         registry,

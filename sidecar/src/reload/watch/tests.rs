@@ -112,3 +112,49 @@ async fn a_single_file_is_watched_by_its_name() {
     fs::write(&file, "x").unwrap();
     assert!(told(&mut watch).await);
 }
+
+#[tokio::test]
+async fn every_link_on_the_way_may_be_turned() {
+    let root = tempfile::tempdir().unwrap();
+    let at = |name: &str| root.path().join(name);
+    for version in ["v1", "v2"] {
+        fs::create_dir_all(at(version).join("inner")).unwrap();
+        fs::write(at(version).join("inner/a.yaml"), version).unwrap();
+    }
+    let turn = |link: &str, to: &str| {
+        symlink(to, at("new")).unwrap();
+        fs::rename(at("new"), at(link)).unwrap();
+    };
+    // A directory below a link, and a file by way of two.
+    turn("current", "v1");
+    turn("again", "current");
+    let mut below = watch(&at("current/inner"));
+    fs::create_dir(at("files")).unwrap();
+    symlink("../again/inner/a.yaml", at("files").join("a.yaml")).unwrap();
+    let mut by_file = watch(&at("files"));
+    turn("current", "v2");
+    assert!(told(&mut below).await && told(&mut by_file).await, "the first link");
+    turn("again", "v1");
+    assert!(told(&mut by_file).await, "the second link");
+    fs::write(at("v1/inner/a.yaml"), "other").unwrap();
+    assert!(told(&mut by_file).await, "the file it leads to now");
+    assert!(silent(&mut below).await);
+}
+
+#[tokio::test]
+async fn a_directory_may_go_and_come_again() {
+    let root = tempfile::tempdir().unwrap();
+    let (directory, other) = (root.path().join("resources"), root.path().join("other"));
+    fs::create_dir(&directory).unwrap();
+    let mut watch = watch(&directory);
+    fs::remove_dir(&directory).unwrap();
+    assert!(told(&mut watch).await, "gone");
+    fs::create_dir(&directory).unwrap();
+    assert!(told(&mut watch).await, "made again");
+    fs::write(directory.join("a.yaml"), "a").unwrap();
+    assert!(told(&mut watch).await, "a file in it");
+    fs::rename(&directory, &other).unwrap();
+    assert!(told(&mut watch).await, "moved away");
+    fs::rename(&other, &directory).unwrap();
+    assert!(told(&mut watch).await, "moved back");
+}

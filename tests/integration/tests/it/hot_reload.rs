@@ -340,6 +340,65 @@ async fn what_failed_is_tried_again_once_in_a_while() {
 }
 
 #[tokio::test]
+async fn a_rotated_secret_makes_the_component_anew_at_the_next_check() {
+    if !Binary::find().unwrap().is_ours() {
+        return; // the original reads the file of secrets once
+    }
+    let (dir, other) = (ResourceDir::new().unwrap(), ResourceDir::new().unwrap());
+    let secrets = other.path().join("secrets.json");
+    fs::write(&secrets, r#"{"a": "one"}"#).unwrap();
+    let text = format!(
+        "apiVersion: dapr.io/v1alpha1\nkind: Component\nmetadata: {{name: vault}}\nspec: {{type: secretstores.local.file, version: v1, metadata: [{{name: secretsFile, value: '{}'}}]}}\n---\n{}auth: {{secretStore: vault}}\n",
+        secrets.display(),
+        store("mystore", "{name: a, secretKeyRef: {name: a, key: a}}")
+    );
+    write(dir.path(), "all.yaml", &text);
+    let options = SidecarOptions::new(&unique("reload")).resources(dir.path());
+    let sidecar =
+        options.flag("--hot-reload-reconcile-interval=500ms").flag("--log-level=debug").start().await.unwrap();
+    let save = json!([{"key": "k", "value": 1}]).to_string();
+    sidecar.post("/v1.0/state/mystore", &save).await.unwrap();
+    sidecar.wait_for_log("Running scheduled Component reconcile").await;
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(sidecar.get("/v1.0/state/mystore/k").await.unwrap().text(), "1", "what did not change goes on");
+    fs::write(&secrets, r#"{"a": "two"}"#).unwrap();
+    sidecar.wait_for_log("Closing existing Component to reload: mystore (state.in-memory/v1)").await;
+    eventually("the new one", LIMIT, || async {
+        (sidecar.get("/v1.0/state/mystore/k").await.unwrap().status == StatusCode::NO_CONTENT).then_some(())
+    })
+    .await;
+    fs::remove_file(&secrets).unwrap();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert_eq!(names(&sidecar, "components").await, ["mystore", "vault"]);
+    sidecar.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_directory_that_is_made_again_is_followed() {
+    let root = ResourceDir::new().unwrap();
+    let dir = root.path().join("resources");
+    fs::create_dir(&dir).unwrap();
+    write(&dir, "a.yaml", &store("one", ""));
+    let sidecar = SidecarOptions::new(&unique("reload")).resources(&dir).start().await.unwrap();
+    fs::remove_dir_all(&dir).unwrap();
+    if Binary::find().unwrap().is_ours() {
+        sidecar.wait_for_log("they stay as they were").await;
+        assert_eq!(names(&sidecar, "components").await, ["one"]);
+        fs::create_dir(&dir).unwrap();
+        write(&dir, "b.yaml", &store("two", ""));
+        wait_for_names(&sidecar, "components", &["two"]).await;
+        // Another directory in its place.
+        let other = root.path().join("other");
+        fs::create_dir(&other).unwrap();
+        write(&other, "c.yaml", &store("three", ""));
+        fs::rename(&dir, root.path().join("away")).unwrap();
+        fs::rename(&other, &dir).unwrap();
+        wait_for_names(&sidecar, "components", &["three"]).await;
+        sidecar.stop().await.unwrap();
+    }
+}
+
+#[tokio::test]
 async fn a_component_that_fails_ends_the_sidecar_as_at_its_start() {
     let dir = ResourceDir::new().unwrap().with("a.yaml", STATE).unwrap();
     let mut sidecar = SidecarOptions::new(&unique("reload")).resources(dir.path()).start().await.unwrap();

@@ -28,6 +28,11 @@ const SIGNALS: &str = "LIFECYCLE_SIGNALS";
 /// `true`: a reload by SIGHUP is no excuse for a failed call.
 const STRICT_HANGUP: &str = "LIFECYCLE_STRICT_HANGUP";
 
+/// The fewest messages that an app of the run got.
+fn delivered(world: &World) -> usize {
+    world.members.iter().map(|member| locked(&member.ledger.delivered).len()).min().unwrap_or_default()
+}
+
 fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
@@ -80,6 +85,12 @@ async fn nothing_is_lost_whatever_happens() {
         count(&tally.excused),
         oracle.checks,
     );
+    print!("{}", oracle.summary(&world));
     let violations = locked(&tally.violations).clone();
+    println!(
+        "lifecycle: seed {seed}: {} messages delivered to each app, {} violations",
+        delivered(&world),
+        violations.len()
+    );
     assert!(violations.is_empty(), "seed {seed}:\n{}\n{}", violations.join("\n"), world.logs().await);
 }

@@ -4,14 +4,18 @@
 //! sidecar with the same wire; where ours promises more, the test says so and asks for the binary first.
 #![allow(missing_docs, clippy::unwrap_used, reason = "tests panic with the place that failed")]
 
+mod absent;
 mod access_control;
 mod app_health;
+mod bindings;
 mod doctor;
 mod errors;
+mod faults;
 mod fixture;
 mod grpc;
 mod grpc_app;
 mod grpc_proxy;
+mod h2c;
 mod healthz;
 mod hot_reload;
 mod hot_reload_load;
@@ -23,6 +27,7 @@ mod metrics;
 mod middleware;
 mod mtls;
 mod name_resolution;
+mod outbox;
 mod pluggable;
 mod ports;
 mod pubsub;
@@ -34,5 +39,6 @@ mod serviceinvocation;
 mod shutdown;
 mod startup;
 mod state;
+mod state_encryption;
 mod telemetry;
 mod tracing;

@@ -62,6 +62,8 @@ async fn metrics_and_log_lines_go_over_grpc_and_http() {
         let latency = collector.point("a latency", |point| point.metric == "dapr_http_server_latency").await;
         assert_eq!((latency.bounds.len(), latency.bounds[0], latency.buckets.len()), (34, 1.0, 35));
         assert_eq!(latency.buckets.iter().sum::<u64>(), latency.value);
+        let processor = collector.point("the process", |point| point.metric == "process_cpu_seconds_total").await;
+        assert_eq!((&processor.service, processor.temporality, processor.labels.len()), (&id, 2, 0));
 
         let method = |line: &collector::Line| line.attributes.get("method").cloned().unwrap_or_default();
         let is_call = |line: &collector::Line| method(line) == "GET /v1.0/metadata";

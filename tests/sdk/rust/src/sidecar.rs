@@ -3,7 +3,7 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -99,12 +99,6 @@ impl Drop for Sidecar {
         drop(self.child.kill());
         drop(self.child.wait());
     }
-}
-
-/// Whether the binary is ours: what only ours promises is skipped for a foreign one.
-pub fn is_ours() -> bool {
-    let binary = std::env::var_os("PILLION_BIN").unwrap_or_default();
-    !Path::new(&binary).canonicalize().is_ok_and(|real| real.ends_with("daprd"))
 }
 
 fn free_port() -> u16 {

@@ -25,14 +25,15 @@ impl pb::input_binding_server::InputBinding for Handler {
     ) -> Result<Response<BoxStream<pb::ReadResponse>>, Status> {
         self.called("InputBinding/Read", &request)?;
         let (sender, receiver) = mpsc::channel(16);
-        locked(&self.shared.events).push(sender);
+        locked(&self.shared.events).push(sender.clone());
         let handler = self.clone();
         let mut requests = request.into_inner();
         tokio::spawn(async move {
             while let Ok(Some(reply)) = requests.message().await {
                 locked(&handler.shared.replies).push(reply);
             }
-            locked(&handler.shared.events).clear(); // ends the stream
+            // Ends this stream; another one may have been opened meanwhile.
+            locked(&handler.shared.events).retain(|other| !other.same_channel(&sender));
         });
         Ok(Response::new(Box::pin(ReceiverStream::new(receiver).map(Ok))))
     }

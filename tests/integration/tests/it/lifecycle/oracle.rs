@@ -20,18 +20,23 @@ const DELIVERY_LIMIT: Duration = Duration::from_secs(45);
 const EFFECT_LIMIT: Duration = Duration::from_secs(10);
 /// Connections end and pools shrink within this time.
 const SETTLE_LIMIT: Duration = Duration::from_secs(8);
-/// Handles and tasks that idle connections of the load may still hold.
+/// Tasks that idle connections of the load may still hold.
 const SLACK: u64 = 12;
+/// Files that may come after the first look: SQLite keeps handles of a database while another connection of the process has locked it.
+const FILES_SLACK: u64 = 16;
 /// Connections that the pools of a process may keep, whatever the load was.
 const CONNECTIONS_MAX: u64 = 64;
 /// KiB a process may grow over its first quiet moment: caches and the allocator's pages.
 const RSS_SLACK: u64 = 24 * 1024;
+/// Looks after which a process has all it will ever need, and KiB it may grow from then on.
+const SETTLED_LOOKS: usize = 4;
+const SETTLED_RSS_SLACK: u64 = 8 * 1024;
 
 /// How an established connection is named.
 const CONNECTION: &str = "connection";
 
 /// What a quiet process held.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct Held {
     /// Without connections, which pools keep for a while.
     files: u64,
@@ -40,10 +45,10 @@ struct Held {
     rss_kib: u64,
 }
 
-/// The first measure of each process.
+/// The measures of each process, oldest first.
 #[derive(Default)]
 pub(super) struct Oracle {
-    first: HashMap<u32, Held>,
+    looks: HashMap<u32, Vec<Held>>,
     pub(super) checks: u64,
 }
 
@@ -119,13 +124,14 @@ impl Oracle {
     /// Compares each process with its first quiet moment.
     async fn held(&mut self, world: &World, tally: &Tally) {
         let pid = |member: &Member| member.pid.load(Ordering::Relaxed);
-        if world.members.iter().any(|member| !self.first.contains_key(&pid(member))) {
+        if world.members.iter().any(|member| !self.looks.contains_key(&pid(member))) {
             tokio::time::sleep(SETTLE_LIMIT).await; // a first look counts, so that it must be a quiet one
         }
         let deadline = Instant::now() + SETTLE_LIMIT;
         for member in &world.members {
             self.checks += 1;
-            let (pid, mut first_look) = (pid(member), false);
+            let pid = pid(member);
+            let looks = self.looks.entry(pid).or_default();
             loop {
                 let held = match measure(member, pid).await {
                     Ok(held) => held,
@@ -134,34 +140,79 @@ impl Oracle {
                         break;
                     }
                 };
-                let first = *self.first.entry(pid).or_insert_with(|| {
-                    first_look = true;
-                    held
-                });
-                let grown = [
-                    ("open files", held.files, first.files + SLACK),
-                    ("connections", held.connections, CONNECTIONS_MAX),
-                    ("tasks", held.tasks, first.tasks + SLACK + held.connections),
-                    ("KiB of memory", held.rss_kib, first.rss_kib + RSS_SLACK),
-                ];
-                let over: Vec<_> = grown.into_iter().filter(|(_, now, limit)| now > limit).collect();
-                if over.is_empty() {
-                    let look = if first_look { ", first look" } else { "" };
-                    println!("  {} (process {pid}{look}): {held:?}", member.name);
-                    break;
-                }
-                if Instant::now() > deadline {
-                    for (what, now, _) in over {
-                        tally
-                            .violation(format!("{}: {now} {what} when quiet; at first it held {first:?}", member.name));
+                let over = over(looks, held);
+                if over.is_empty() || Instant::now() > deadline {
+                    for what in &over {
+                        tally.violation(format!("{}: when quiet, {what}", member.name));
                     }
-                    println!("{:#?}", handles(pid));
+                    if !over.is_empty() {
+                        println!("{:#?}", handles(pid));
+                    }
+                    looks.push(held);
+                    println!("  {} (process {pid}, look {}): {held:?}", member.name, looks.len());
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(500)).await;
             }
         }
     }
+
+    /// What each process that is still there held at first and at last.
+    pub(super) fn summary(&self, world: &World) -> String {
+        let mut text = String::new();
+        for member in &world.members {
+            let looks = self.looks.get(&member.pid.load(Ordering::Relaxed)).map_or(&[][..], Vec::as_slice);
+            let (Some(first), Some(last)) = (looks.first(), looks.last()) else { continue };
+            text += &format!(
+                "lifecycle: {} over {} looks: RSS {:.1} to {:.1} MiB, files {} to {}, connections {} to {}, tasks {} to {}\n",
+                member.name,
+                looks.len(),
+                first.rss_kib as f64 / 1024.0,
+                last.rss_kib as f64 / 1024.0,
+                first.files,
+                last.files,
+                first.connections,
+                last.connections,
+                first.tasks,
+                last.tasks
+            );
+        }
+        text
+    }
+}
+
+/// What a process holds beyond what it may, after these looks.
+fn over(looks: &[Held], now: Held) -> Vec<String> {
+    let Some(first) = looks.first() else { return Vec::new() };
+    let mut limits = vec![
+        ("open files", now.files, first.files + FILES_SLACK, first.files),
+        ("connections", now.connections, CONNECTIONS_MAX, first.connections),
+        ("tasks", now.tasks.saturating_sub(now.connections), first.tasks + SLACK, first.tasks),
+        ("KiB of memory", now.rss_kib, first.rss_kib + RSS_SLACK, first.rss_kib),
+    ];
+    if let Some(settled) = looks.get(..SETTLED_LOOKS).and_then(|looks| looks.iter().map(|held| held.rss_kib).max()) {
+        limits.push(("KiB of memory", now.rss_kib, settled + SETTLED_RSS_SLACK, settled));
+    }
+    let over = limits.into_iter().filter(|(_, now, limit, _)| now > limit);
+    over.map(|(what, now, limit, first)| format!("{now} {what}, at most {limit} were to be; it began with {first}"))
+        .collect()
+}
+
+#[test]
+fn what_grows_is_told() {
+    let first = Held { files: 40, connections: 10, tasks: 20, rss_kib: 30_000 };
+    let looks = [first; SETTLED_LOOKS];
+    assert!(over(&[], Held { files: 1000, ..first }).is_empty() && over(&looks, first).is_empty());
+    for (grown, what) in [
+        (Held { files: 57, ..first }, "57 open files"),
+        (Held { connections: 65, ..first }, "65 connections"),
+        (Held { tasks: 43, ..first }, "tasks"),
+        (Held { rss_kib: 30_001 + SETTLED_RSS_SLACK, ..first }, "KiB of memory"),
+    ] {
+        let told = over(&looks, grown);
+        assert!(told.len() == 1 && told[0].contains(what), "{told:?}");
+    }
+    assert!(over(&looks[..1], Held { rss_kib: 30_000 + RSS_SLACK, ..first }).is_empty(), "not settled yet");
 }
 
 /// What the sidecar says and does.

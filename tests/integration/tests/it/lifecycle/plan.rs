@@ -7,6 +7,8 @@ use std::time::Duration;
 pub(super) const SLOTS: usize = 7;
 /// Sidecars, by index.
 pub(super) const SIDECARS: usize = 3;
+/// The sidecar whose process lives through the whole run, so that what leaks slowly adds up.
+pub(super) const LASTING: usize = 0;
 /// What each round does while the load runs.
 const ROUND: Duration = Duration::from_secs(20);
 
@@ -118,8 +120,8 @@ fn round(random: &mut Random, signals: bool, ends: bool) -> Vec<Step> {
         let action = match random.below(if signals { 20 } else { 14 }) {
             0..14 => edit(random),
             14..16 => Action::Hangup,
-            16 if ends => Action::Terminate,
-            17 if ends => Action::Kill,
+            16 if ends && sidecar != LASTING => Action::Terminate,
+            17 if ends && sidecar != LASTING => Action::Kill,
             16 | 17 => Action::Hangup,
             _ => Action::AppAway(Duration::from_millis(100 + random.below(900))),
         };
@@ -146,5 +148,7 @@ fn a_seed_gives_one_plan() {
     assert_eq!(plan(7, length, true), plan(7, length, true));
     assert_ne!(plan(7, length, true), plan(8, length, true));
     assert_eq!(plan(7, length, true).len(), 3);
+    let ends = |step: &&Step| matches!(step.action, Action::Terminate | Action::Kill);
+    assert!(plan(7, length, true).iter().flatten().filter(ends).all(|step| step.sidecar != LASTING));
     assert!(plan(7, length, false).iter().flatten().all(|step| matches!(step.action, Action::Edit { .. })));
 }
