@@ -15,7 +15,7 @@ ABORTED, malformed ones 400 and INVALID_ARGUMENT.
 
 Each error is counted in `dapr_error_code_total` with its code as `error_code`, under the category of its heading, unless
 the last column says otherwise. Rows of blocks that are not built yet are listed too; their calls answer
-`ERR_API_UNIMPLEMENTED` until then.
+that nothing of the kind is configured.
 ";
 
 fn main() {
