@@ -235,11 +235,14 @@ async fn sidecars_of_one_machine_take_the_shorter_way() {
         return;
     }
     let pair = Pair::start().await;
-    for body in ["first, over gRPC", "second", "third"] {
+    for body in ["first, over gRPC", "second", "third", "fourth", "fifth", "sixth", "seventh"] {
         let answer = pair.caller.post(&pair.path("echo"), body).await.unwrap();
         assert_eq!((answer.status.as_u16(), answer.text().as_str()), (200, body));
     }
-    assert_eq!(shortcuts_to(pair.callee.pid()), 1, "one connection for calls one after another");
+    // Each event loop of the caller has its own; which loop a call is on depends on its connection.
+    let loops = std::thread::available_parallelism().map_or(1, usize::from).min(4);
+    let connections = shortcuts_to(pair.callee.pid());
+    assert!((1..=loops).contains(&connections), "{connections} connections for calls one after another, {loops} loops");
     let requests = pair.app.requests("/echo");
     let seen: Vec<_> = requests.iter().map(|request| request.header("x-forwarded-for")).collect();
     assert!(seen.iter().all(|address| *address == seen[0]), "the app sees no difference: {seen:?}");
