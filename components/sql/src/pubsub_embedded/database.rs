@@ -75,7 +75,10 @@ impl Database {
         let connection = Connection::open_with_flags(&path, flags).map_err(fault)?;
         connection.busy_handler(Some(wait_for_others)).map_err(fault)?;
         connection.set_prepared_statement_cache_capacity(STATEMENTS_CACHED);
-        check_owner(&connection, &path).map_err(|problem| problem.unwrap_or_else(fault))?;
+        // In one transaction: another process may be creating it between two looks.
+        let looks = Transaction::new_unchecked(&connection, TransactionBehavior::Deferred).map_err(fault)?;
+        check_owner(&looks, &path).map_err(|problem| problem.unwrap_or_else(fault))?;
+        looks.rollback().map_err(fault)?;
         let mode = use_write_ahead_log(&connection).map_err(fault)?;
         if !mode.eq_ignore_ascii_case("wal") {
             let message = format!(
