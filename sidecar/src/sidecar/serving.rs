@@ -18,7 +18,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::environment::Environment;
 use crate::info::Info;
-use crate::listeners::{Endpoint, Listeners};
+use crate::listeners::{Endpoint, Listeners, SocketFile};
 use crate::options::Options;
 use crate::{metrics, profile};
 
@@ -119,11 +119,7 @@ pub(super) fn serve(
         match endpoint {
             Endpoint::Tcp(listener) => spawn(Box::pin(http.clone().serve(listener, serving.clone()))),
             Endpoint::Unix(listener, file) => {
-                let server = http.clone().serve_unix(listener, serving.clone());
-                spawn(Box::pin(async move {
-                    server.await;
-                    drop(file);
-                }));
+                spawn(Box::pin(keeping(file, http.clone().serve_unix(listener, serving.clone()))));
             }
         }
     }
@@ -131,11 +127,7 @@ pub(super) fn serve(
         match endpoint {
             Endpoint::Tcp(listener) => spawn(Box::pin(grpc.clone().serve(listener, serving.clone()))),
             Endpoint::Unix(listener, file) => {
-                let server = grpc.clone().serve_unix(listener, serving.clone());
-                spawn(Box::pin(async move {
-                    server.await;
-                    drop(file);
-                }));
+                spawn(Box::pin(keeping(file, grpc.clone().serve_unix(listener, serving.clone()))));
             }
         }
     }
@@ -170,4 +162,10 @@ pub(super) fn serve(
         spawn(Box::pin(metrics::serve(listener, info.host.metrics.clone(), log.clone(), serving.clone())));
     }
     Ok(())
+}
+
+/// Runs the server of a Unix socket; its file goes when nobody serves it any more.
+async fn keeping(file: Arc<SocketFile>, server: impl Future<Output = ()>) {
+    server.await;
+    drop(file);
 }

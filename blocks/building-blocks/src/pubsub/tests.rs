@@ -16,6 +16,7 @@ use pillion_resources::types::{ComponentPolicyNames, PolicyNames, Resiliency, Re
 use pillion_runtime::resiliency::Policies;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
 
 use super::*;
 
@@ -155,3 +156,15 @@ fn inbound_retries(number: i64) -> Resiliency {
 }
 
 const EVENT: &str = r#"{"id":"1","type":"order","specversion":"1.0","data":{"n":12345678901234567890.10,"tier":2}}"#;
+
+/// A stream without an event, one whose app works on an event, and what becomes of that.
+async fn idle_and_busy(setup: &Arc<Setup>) -> (TopicStream, TopicStream, JoinHandle<Outcome>) {
+    let idle = setup.subscriptions.open_stream("bus", "idle", BTreeMap::new(), "").await.unwrap();
+    let mut busy = setup.subscriptions.open_stream("bus", "busy", BTreeMap::new(), "").await.unwrap();
+    let delivery = tokio::spawn({
+        let setup = setup.clone();
+        async move { setup.broker.deliver("busy", EVENT).await }
+    });
+    busy.next().await.unwrap();
+    (idle, busy, delivery)
+}

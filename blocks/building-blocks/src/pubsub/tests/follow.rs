@@ -56,13 +56,7 @@ async fn a_replaced_component_hands_over_and_is_worked_off() {
 #[tokio::test]
 async fn a_removed_component_ends_its_streams_and_its_last_message_is_answered() {
     let setup = Arc::new(setup());
-    let mut idle = setup.subscriptions.open_stream("bus", "idle", BTreeMap::new(), "").await.unwrap();
-    let mut busy = setup.subscriptions.open_stream("bus", "busy", BTreeMap::new(), "").await.unwrap();
-    let delivery = tokio::spawn({
-        let setup = setup.clone();
-        async move { setup.broker.deliver("busy", EVENT).await }
-    });
-    busy.next().await.unwrap();
+    let (mut idle, mut busy, delivery) = idle_and_busy(&setup).await;
     let old = setup.subscriptions.remove_component("bus").await.unwrap();
     assert!(idle.next().await.is_none());
     busy.answers().processed("1", 0);

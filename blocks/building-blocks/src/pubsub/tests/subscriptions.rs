@@ -60,13 +60,7 @@ async fn closing_ends_streams_and_keeps_what_the_app_works_on() {
     let setup = Arc::new(setup());
     setup.subscriptions.set_declarative(&[subscription(&[("", "/x")], "")]);
     setup.subscriptions.start(setup.app.clone()).await;
-    let mut idle = setup.subscriptions.open_stream("bus", "idle", BTreeMap::new(), "").await.unwrap();
-    let mut busy = setup.subscriptions.open_stream("bus", "busy", BTreeMap::new(), "").await.unwrap();
-    let delivery = tokio::spawn({
-        let setup = setup.clone();
-        async move { setup.broker.deliver("busy", EVENT).await }
-    });
-    busy.next().await.unwrap();
+    let (mut idle, mut busy, delivery) = idle_and_busy(&setup).await;
     setup.subscriptions.close();
     assert!(idle.next().await.is_none(), "nothing is under way");
     setup.subscriptions.stop(Duration::from_secs(1)).await;
