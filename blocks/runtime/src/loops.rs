@@ -2,7 +2,8 @@
 //!
 //! *Job:* run each connection, with all that its calls do, on one loop of one thread. *Neighbours:* the process makes the loops, the
 //! servers hand their connections over, the pools of outgoing connections lend only to the loop that made a connection
-//! ([`Here`]). *Invariant:* a call is never handed from one thread to another: waking a thread costs more than the call.
+//! ([`Here`]). *Invariant:* what such a pool lends belongs to the loop that asks: waking another thread costs more than most calls. (The
+//! one connection to an app over h2c is shared by all loops.)
 
 use std::fmt;
 use std::sync::Arc;
