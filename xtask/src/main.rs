@@ -3,6 +3,7 @@
 mod bench;
 mod codegen;
 mod deny;
+mod dist;
 mod errors;
 mod fuzz;
 mod layers;
@@ -18,6 +19,7 @@ const USAGE: &str = "usage: cargo xtask <command>
   codegen [--check]    generate (or compare) the protocol code
   errors [--check]     print the error table to docs/errors.md (or compare)
   bench <what> …       measure; `cargo xtask bench` lists the options
+  dist                 build the binary that is handed out, guided by a profile of its work
   fuzz lifecycle …     the life of sidecars under load and an oracle; tests/integration/tests/it/lifecycle.rs
   demo …               scripts/demo
   test …               scripts/test";
@@ -43,6 +45,7 @@ fn run(args: &[String]) -> Result<()> {
         "codegen" => codegen::run(rest),
         "errors" => errors::run(rest),
         "bench" => bench::run(rest),
+        "dist" => dist::run(rest),
         "fuzz" => fuzz::run(rest),
         "bench-echo" => bench::echo::run(), // started by `bench`
         "bench-echo-grpc" => bench::grpc_echo::run(),

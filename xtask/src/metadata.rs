@@ -42,16 +42,30 @@ pub(crate) struct Dependency {
 /// # Errors
 /// When cargo fails or answers something else than expected.
 pub(crate) fn load() -> Result<Vec<Package>> {
+    parse(&ask(&[])?)
+}
+
+/// Where builds go.
+///
+/// # Errors
+/// When cargo fails or answers something else than expected.
+pub(crate) fn target_directory() -> Result<PathBuf> {
+    let metadata = ask(&["--no-deps"])?;
+    Ok(metadata["target_directory"].as_str().context("cargo metadata has no target_directory")?.into())
+}
+
+fn ask(options: &[&str]) -> Result<Value> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
         .args(["metadata", "--format-version", "1", "--locked"])
+        .args(options)
         .current_dir(root()?)
         .output()
         .context("running cargo metadata")?;
     if !output.status.success() {
         bail!("cargo metadata failed:\n{}", String::from_utf8_lossy(&output.stderr));
     }
-    parse(&serde_json::from_slice(&output.stdout).context("reading cargo metadata")?)
+    serde_json::from_slice(&output.stdout).context("reading cargo metadata")
 }
 
 /// Reads the JSON of `cargo metadata`, format version 1.

@@ -20,6 +20,7 @@ use rustix::event::epoll;
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
 use super::http1::{Parsed, parse};
+use super::socket::unpaced;
 
 /// Longest time a request may be outstanding after the end of the run; then it counts as an error.
 pub(super) const DRAIN: Duration = Duration::from_secs(3);
@@ -197,7 +198,7 @@ impl Run<'_> {
         let socket: OwnedFd = match &self.plan.endpoint {
             Endpoint::Tcp(address) => {
                 let stream = TcpStream::connect(address)?;
-                stream.set_nodelay(true)?;
+                unpaced(&stream)?;
                 stream.set_nonblocking(true)?;
                 stream.into()
             }

@@ -12,6 +12,7 @@ use anyhow::{Context, Result};
 use rustix::event::epoll;
 
 use super::http1::{Parsed, parse};
+use super::socket::unpaced;
 
 const LISTENER: u64 = u64::MAX;
 
@@ -55,7 +56,7 @@ fn serve(listener: &TcpListener) -> Result<()> {
             if token == LISTENER {
                 while let Ok((stream, _)) = listener.accept() {
                     stream.set_nonblocking(true)?;
-                    stream.set_nodelay(true)?;
+                    unpaced(&stream)?;
                     let slot = clients.iter().position(Option::is_none).unwrap_or(clients.len());
                     if slot == clients.len() {
                         clients.push(None);

@@ -21,6 +21,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::LocalSet;
 
 use super::driver::{DRAIN, LONGEST, Outcome, Pace, arm, nanoseconds};
+use super::socket::unpaced;
 
 /// Connections the calls are spread over; clients of gRPC use one, several processes of an app use several.
 const CONNECTIONS_MAX: usize = 4;
@@ -277,7 +278,7 @@ pub(crate) fn once(call: &Call) -> Result<()> {
 /// When nobody listens, or what listens does not speak HTTP/2.
 pub(crate) async fn open(address: SocketAddr) -> Result<SendRequest<Bytes>> {
     let stream = TcpStream::connect(address).await?;
-    stream.set_nodelay(true)?;
+    unpaced(&stream)?;
     let (sender, connection) = h2::client::Builder::new()
         .initial_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)

@@ -14,6 +14,8 @@ use http::{HeaderMap, HeaderValue, Request, Response};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
+use super::socket::unpaced;
+
 const WINDOW: u32 = 1 << 20;
 
 /// Serves until standard input ends.
@@ -43,7 +45,7 @@ pub(crate) fn serve_forever(listener: StdListener) -> Result<()> {
         let listener = TcpListener::from_std(listener)?;
         loop {
             let (stream, _) = listener.accept().await.context("accepting a connection")?;
-            stream.set_nodelay(true)?;
+            unpaced(&stream)?;
             tokio::task::spawn_local(connection(stream));
         }
     })

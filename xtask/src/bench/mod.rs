@@ -18,6 +18,7 @@ mod paths;
 mod process;
 mod reload;
 mod report;
+mod socket;
 mod start;
 mod tenants;
 
