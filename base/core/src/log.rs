@@ -17,6 +17,7 @@ use std::time::SystemTime;
 use parking_lot::RwLock;
 
 use output::{Output, Owned};
+use render::Part;
 
 /// How loud a line is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -123,6 +124,8 @@ pub trait LogTap: Send + Sync {
 
 struct Shared {
     options: LogOptions,
+    /// What all lines say, written already, by key; but the scope, which is not the same in all.
+    common: Vec<(&'static str, Vec<u8>)>,
     output: Owned,
     tap: RwLock<Option<Arc<dyn LogTap>>>,
     /// There is a tap: spares the lock.
@@ -146,7 +149,17 @@ impl Logger {
     /// Makes a logger that writes to `sink`.
     pub fn new(options: LogOptions, sink: LogSink) -> Self {
         let output = Owned(Output::new(sink));
-        let shared = Shared { options, output, tap: RwLock::default(), tapped: AtomicBool::new(false) };
+        let mut common: Vec<_> = [
+            ("app_id", options.app_id.as_str()),
+            ("instance", &options.instance),
+            ("type", "log"),
+            ("ver", &options.version),
+        ]
+        .into_iter()
+        .map(|(key, value)| (key, render::ready(options.as_json, key, value)))
+        .collect();
+        common.retain(|(key, _)| *key != "app_id" || !options.app_id.is_empty());
+        let shared = Shared { options, common, output, tap: RwLock::default(), tapped: AtomicBool::new(false) };
         Self { shared: Arc::new(shared), scope: "dapr.runtime" }
     }
 
@@ -260,18 +273,21 @@ impl Logger {
         {
             tap.line(&line);
         }
-        let mut all = Vec::with_capacity(fields.len() + 5);
-        all.extend_from_slice(fields);
-        if !options.app_id.is_empty() {
-            all.push(("app_id", FieldValue::Text(&options.app_id)));
+        let mut all = Vec::with_capacity(fields.len() + self.shared.common.len() + 1);
+        let mut own = fields;
+        // Both are by key already, or the order is put right below.
+        for (key, text) in &self.shared.common {
+            if *key == "type" {
+                own = put_before(&mut all, own, "scope");
+                all.push(("scope", Part::Field(FieldValue::Text(self.scope))));
+            }
+            own = put_before(&mut all, own, key);
+            all.push((*key, Part::Ready(text)));
         }
-        all.extend([
-            ("instance", FieldValue::Text(&options.instance)),
-            ("scope", FieldValue::Text(self.scope)),
-            ("type", FieldValue::Text("log")),
-            ("ver", FieldValue::Text(&options.version)),
-        ]);
-        all.sort_unstable_by_key(|(key, _)| *key);
+        all.extend(own.iter().map(|(key, value)| (*key, Part::Field(*value))));
+        if !all.is_sorted_by(|(one, _), (next, _)| !is_before(next, one)) {
+            all.sort_unstable_by_key(|(key, _)| *key);
+        }
         let render = if options.as_json { render::json } else { render::text };
         let output = &self.shared.output.0;
         if may_wait {
@@ -279,6 +295,30 @@ impl Logger {
         } else {
             output.now(|out, clock| render(out, clock, &line, &all));
         }
+    }
+}
+
+/// Moves the fields that come before a key; gives the others.
+fn put_before<'a>(
+    all: &mut Vec<(&'a str, Part<'a>)>,
+    own: &'a [(&'a str, FieldValue<'a>)],
+    key: &str,
+) -> &'a [(&'a str, FieldValue<'a>)] {
+    let mut own = own;
+    while let [(name, value), others @ ..] = own
+        && is_before(name, key)
+    {
+        all.push((*name, Part::Field(*value)));
+        own = others;
+    }
+    own
+}
+
+/// As `one < other`; most keys differ in their first byte.
+fn is_before(one: &str, other: &str) -> bool {
+    match (one.as_bytes().first(), other.as_bytes().first()) {
+        (Some(first), Some(second)) if first != second => first < second,
+        _ => one < other,
     }
 }
 

@@ -16,7 +16,7 @@ pub use settings::{BatchSettings, OtlpProtocol, OtlpSettings, Resource};
 
 pub(crate) use collector::{Collector, Signal, frame};
 pub(crate) use messages::{AnyValue, ArrayValue, KeyValue, ResourceMessage, SCHEMA, Scope, Value, text_value};
-pub(crate) use queue::Queue;
+pub(crate) use queue::{Pages, Queue};
 pub(crate) use worker::{Reporter, Target, Worker};
 
 use std::time::{Duration, SystemTime};

@@ -6,3 +6,5 @@ pub mod export;
 pub mod logs;
 pub mod metrics;
 pub mod trace;
+
+mod text;

@@ -35,7 +35,7 @@ enum Field {
 }
 
 /// Takes note of lines.
-struct Tap(Arc<Queue<Box<Record>>>);
+struct Tap(Arc<Queue<Vec<Record>>>);
 
 impl LogTap for Tap {
     fn line(&self, line: &LogLine<'_>) {
@@ -46,19 +46,19 @@ impl LogTap for Tap {
             };
             ((*key).to_owned(), value)
         };
-        self.0.push(Box::new(Record {
+        self.0.push(Record {
             time: line.time,
             level: line.level,
             scope: line.scope,
             message: line.message.to_owned(),
             fields: line.fields.iter().map(field).collect(),
             trace: line.trace,
-        }));
+        });
     }
 }
 
 /// Sends log lines.
-pub struct LogExport(Worker<Box<Record>>);
+pub struct LogExport(Worker<Vec<Record>>);
 
 impl LogExport {
     /// What has to see the lines, and what sends them to a collector.
@@ -74,7 +74,7 @@ impl LogExport {
         let collector = Collector::otlp(settings, Signal::Logs)?;
         let queue = Arc::new(Queue::new(&batch));
         let protocol = settings.protocol;
-        let encode = Arc::new(move |lines: Vec<Box<Record>>| frame(&to_request(&lines, &resource), protocol));
+        let encode = Arc::new(move |lines: Vec<Record>| frame(&to_request(&lines, &resource), protocol));
         let reporter = Reporter::new("log lines", log.clone());
         let worker = Worker::new(queue.clone(), encode, Target::Collector(Box::new(collector)), batch, reporter);
         Ok((Arc::new(Tap(queue)), Self(worker)))
@@ -87,7 +87,7 @@ impl LogExport {
 }
 
 /// The batch as a message, grouped by scope.
-fn to_request(lines: &[Box<Record>], resource: &Resource) -> ExportLogsServiceRequest {
+fn to_request(lines: &[Record], resource: &Resource) -> ExportLogsServiceRequest {
     let mut scopes: Vec<(&str, Vec<LogMessage>)> = Vec::new();
     for line in lines {
         let message = to_message(line);
@@ -168,7 +168,7 @@ mod tests {
         let fields = [("code", FieldValue::Number(204)), ("method", FieldValue::Text("GET /"))];
         log.scope("dapr.runtime.http-info").request(Level::Info, "HTTP API Called", &fields, Some(trace));
         log.error("third");
-        let request = to_request(&queue.take(), &Resource::default());
+        let request = to_request(&queue.take().0, &Resource::default());
         let scopes = &request.resource_logs[0].scope_logs;
         let names: Vec<&str> = scopes.iter().map(|scope| scope.scope.as_ref().unwrap().name.as_str()).collect();
         assert_eq!(names, ["dapr.runtime", "dapr.runtime.http-info"]);

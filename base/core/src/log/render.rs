@@ -64,7 +64,30 @@ fn second(since: Duration) -> [u8; SECOND_BYTES] {
 }
 
 /// All of a line but its time, level and message: its own fields and those all lines have, by key.
-pub(super) type Fields<'a> = [(&'a str, FieldValue<'a>)];
+pub(super) type Fields<'a> = [(&'a str, Part<'a>)];
+
+/// What a line says of a key.
+#[derive(Clone, Copy)]
+pub(super) enum Part<'a> {
+    Field(FieldValue<'a>),
+    /// The same in all lines: key and value as they are written.
+    Ready(&'a [u8]),
+}
+
+/// What [`Part::Ready`] has for a text.
+pub(super) fn ready(as_json: bool, key: &str, value: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    if as_json {
+        json_text(&mut out, key);
+        out.push(b':');
+        json_text(&mut out, value);
+    } else {
+        out.extend_from_slice(key.as_bytes());
+        out.push(b'=');
+        plain_or_quoted(&mut out, value);
+    }
+    out
+}
 
 /// `key=value` pairs: time, level and message first, then the fields by key.
 pub(super) fn text(out: &mut Vec<u8>, clock: &mut Clock, line: &LogLine<'_>, fields: &Fields<'_>) {
@@ -76,6 +99,13 @@ pub(super) fn text(out: &mut Vec<u8>, clock: &mut Clock, line: &LogLine<'_>, fie
     plain_or_quoted(out, line.message);
     for (key, value) in fields {
         out.push(b' ');
+        let value = match value {
+            Part::Ready(text) => {
+                out.extend_from_slice(text);
+                continue;
+            }
+            Part::Field(value) => value,
+        };
         out.extend_from_slice(key.as_bytes());
         out.push(b'=');
         match value {
@@ -92,13 +122,18 @@ pub(super) fn json(out: &mut Vec<u8>, clock: &mut Clock, line: &LogLine<'_>, fie
     const LEVEL: &str = "level";
     const MESSAGE: &str = "msg";
     let mut own = [LEVEL, MESSAGE, TIME].into_iter().peekable();
-    let mut put = |out: &mut Vec<u8>, key: &str, value: Option<FieldValue<'_>>| {
+    let mut put = |out: &mut Vec<u8>, key: &str, value: Option<Part<'_>>| {
         out.push(if out.last() == Some(&b'\n') || out.is_empty() { b'{' } else { b',' });
+        if let Some(Part::Ready(text)) = value {
+            out.extend_from_slice(text);
+            return;
+        }
         json_text(out, key);
         out.push(b':');
         match (key, value) {
-            (_, Some(FieldValue::Text(text))) => json_text(out, text),
-            (_, Some(FieldValue::Number(number))) => {
+            (_, Some(Part::Ready(_))) => {} // done above
+            (_, Some(Part::Field(FieldValue::Text(text)))) => json_text(out, text),
+            (_, Some(Part::Field(FieldValue::Number(number)))) => {
                 out.push(b'"');
                 decimal(out, number);
                 out.push(b'"');

@@ -12,6 +12,7 @@ use pillion_core::log::Logger;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use super::queue::Waiting;
 use super::{BatchSettings, Collector, ExportError, Queue};
 
 /// First wait before a batch is sent again; each further one is twice as long, up to [`RETRY_WAIT_MAX`].
@@ -25,7 +26,7 @@ const FLUSH_TIME: Duration = Duration::from_secs(3);
 const LARGE_BATCH: usize = 32;
 
 /// Makes a body of a batch.
-pub(crate) type Encode<T> = Arc<dyn Fn(Vec<T>) -> Bytes + Send + Sync>;
+pub(crate) type Encode<B> = Arc<dyn Fn(B) -> Bytes + Send + Sync>;
 
 /// Where bodies go.
 pub(crate) enum Target {
@@ -88,18 +89,18 @@ struct Body {
     count: u64,
 }
 
-pub(crate) struct Worker<T> {
-    queue: Arc<Queue<T>>,
-    encode: Encode<T>,
+pub(crate) struct Worker<W: Waiting> {
+    queue: Arc<Queue<W>>,
+    encode: Encode<W::Batch>,
     target: Target,
     settings: BatchSettings,
     reporter: Reporter,
 }
 
-impl<T: Send + 'static> Worker<T> {
+impl<W: Waiting> Worker<W> {
     pub(crate) fn new(
-        queue: Arc<Queue<T>>,
-        encode: Encode<T>,
+        queue: Arc<Queue<W>>,
+        encode: Encode<W::Batch>,
         target: Target,
         settings: BatchSettings,
         reporter: Reporter,
@@ -130,9 +131,9 @@ impl<T: Send + 'static> Worker<T> {
     }
 
     async fn body(&self) -> Body {
-        let batch = self.queue.take();
-        let count = batch.len() as u64;
-        if batch.len() < LARGE_BATCH {
+        let (batch, length) = self.queue.take();
+        let count = length as u64;
+        if W::IS_WRITTEN || length < LARGE_BATCH {
             return Body { bytes: (self.encode)(batch), count };
         }
         let encode = self.encode.clone();

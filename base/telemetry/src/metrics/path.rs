@@ -34,8 +34,8 @@ impl PathLabels {
     /// The label of a path that is called on the app.
     pub(super) fn of_client<'a>(&'a self, path: &'a str) -> Cow<'a, str> {
         let label = self.label(path);
-        if !self.increased && self.patterns.is_none() {
-            return label;
+        if self.patterns.is_none() && (!self.increased || matches!(label, Cow::Borrowed(_))) {
+            return label; // a part of the path that is general already
         }
         match label {
             Cow::Borrowed(label) => generalize(label),
@@ -83,6 +83,9 @@ fn generalize(path: &str) -> Cow<'_, str> {
         return Cow::Borrowed(path);
     }
     let normal = normalize(path);
+    if !normal.as_bytes().get(1..).unwrap_or_default().contains(&b'/') {
+        return normal; // one segment
+    }
     if let Some(length) = without_key(&normal) {
         return match normal {
             Cow::Borrowed(path) => Cow::Borrowed(&path[..length]),

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 
-use hashbrown::{DefaultHashBuilder, HashTable};
+use hashbrown::DefaultHashBuilder;
+use hashbrown::HashTable;
 use parking_lot::RwLock;
 
 use super::cell::{Cell, Kind};
@@ -51,9 +52,43 @@ pub(super) struct Table {
     labels: &'static [&'static str],
     columns: Box<[Column]>,
     rules: LabelRules,
-    /// Seeded and fast; whoever finds collisions all the same has at most [`ROWS_MAX`] of them.
-    hasher: DefaultHashBuilder,
+    hasher: Hasher,
     rows: RwLock<HashTable<Arc<Row>>>,
+}
+
+/// Hashes label values, which are a few bytes each: a general hasher spends more on beginning and ending than on them. Seeded, and
+/// whoever finds collisions all the same has at most [`ROWS_MAX`] of them.
+struct Hasher([u64; 2]);
+
+impl Hasher {
+    fn new() -> Self {
+        let random = DefaultHashBuilder::default();
+        Self([random.hash_one(0_u8), random.hash_one(1_u8) | 1])
+    }
+
+    #[inline]
+    fn hash(&self, values: &[&str]) -> u64 {
+        let [mut hash, key] = self.0;
+        for value in values {
+            let bytes = value.as_bytes();
+            let (mut words, rest) = bytes.as_chunks::<8>();
+            hash ^= bytes.len() as u64;
+            while let [word, following @ ..] = words {
+                hash = fold(hash ^ u64::from_le_bytes(*word), key);
+                words = following;
+            }
+            // Up to seven bytes.
+            let last = rest.iter().fold(0, |last, byte| (last << 8) | u64::from(*byte));
+            hash = fold(hash ^ last, key);
+        }
+        hash
+    }
+}
+
+/// Both halves of the product.
+fn fold(word: u64, key: u64) -> u64 {
+    let product = u128::from(word) * u128::from(key);
+    (product as u64) ^ (product >> 64) as u64
 }
 
 /// One set of label values with the series of all columns.
@@ -77,7 +112,7 @@ impl Table {
             labels,
             columns: columns.into(),
             rules,
-            hasher: DefaultHashBuilder::default(),
+            hasher: Hasher::new(),
             rows: RwLock::default(),
         })
     }
@@ -95,7 +130,7 @@ impl Table {
     }
 
     fn with_final(&self, values: &[&str], record: impl FnOnce(&Row)) {
-        let hash = self.hasher.hash_one(values);
+        let hash = self.hasher.hash(values);
         {
             let rows = self.rows.read();
             if let Some(row) = rows.find(hash, |row| row.is(values)) {
@@ -111,7 +146,7 @@ impl Table {
     pub(super) fn row(&self, values: &[&str]) -> Option<Arc<Row>> {
         let rewritten = self.rules.apply(self.labels, values);
         let values: Vec<&str> = rewritten.iter().map(AsRef::as_ref).collect();
-        let hash = self.hasher.hash_one(values.as_slice());
+        let hash = self.hasher.hash(&values);
         let known = self.rows.read().find(hash, |row| row.is(&values)).cloned();
         known.or_else(|| self.insert(hash, &values))
     }
@@ -130,12 +165,12 @@ impl Table {
             .zip(values)
             .map(|(label, value)| if OPEN_LABELS.contains(label) { "" } else { value })
             .collect();
-        let hash = self.hasher.hash_one(merged.as_slice());
+        let hash = self.hasher.hash(&merged);
         Some(self.get_or_make(&mut rows, hash, &merged))
     }
 
     fn get_or_make(&self, rows: &mut HashTable<Arc<Row>>, hash: u64, values: &[&str]) -> Arc<Row> {
-        let entry = rows.entry(hash, |row| row.is(values), |row| self.hasher.hash_one(row.borrowed().as_slice()));
+        let entry = rows.entry(hash, |row| row.is(values), |row| self.hasher.hash(&row.borrowed()));
         entry.or_insert_with(|| Arc::new(self.make(values))).get().clone()
     }
 

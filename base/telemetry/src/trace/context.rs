@@ -7,6 +7,8 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use pillion_core::log::LogTrace;
 
+use crate::text::hex_pair;
+
 /// Header of the context.
 pub const TRACE_PARENT: HeaderName = HeaderName::from_static("traceparent");
 /// Header of what vendors say about the context.
@@ -24,7 +26,16 @@ const TEXT_LENGTH: usize = 55;
 /// Longest `tracestate` that is passed on. *Source:* spec metrics.md §5.2.
 const STATE_LENGTH_MAX: usize = 512;
 const SAMPLED: u8 = 1;
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
+/// Of each small hex digit; 255 for any other byte.
+const VALUES: [u8; 256] = {
+    let mut values = [u8::MAX; 256];
+    let mut value = 0;
+    while value < 16 {
+        values[b"0123456789abcdef"[value as usize] as usize] = value;
+        value += 1;
+    }
+    values
+};
 
 /// A trace context.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -40,6 +51,35 @@ pub struct TraceContext {
 impl TraceContext {
     /// Reads `version-trace-span-flags` in hex; `None` when it is something else or an id is all zeros.
     pub fn parse(text: &str) -> Option<Self> {
+        match text.as_bytes().try_into() {
+            Ok(usual) => Self::parse_usual(usual).or_else(|| Self::parse_any(text)),
+            Err(_) => Self::parse_any(text),
+        }
+    }
+
+    /// Version 0 in small letters, as every tracer writes it.
+    fn parse_usual(text: &[u8; TEXT_LENGTH]) -> Option<Self> {
+        if [text[0], text[1], text[2], text[35], text[52]] != *b"00---" {
+            return None;
+        }
+        let mut context = Self::default();
+        // Values are below 16; what is no digit leaves a higher bit.
+        let mut odd = 0;
+        let mut read = |into: &mut [u8], from: &[u8]| {
+            for (byte, digits) in into.iter_mut().zip(from.as_chunks::<2>().0) {
+                let (high, low) = (VALUES[usize::from(digits[0])], VALUES[usize::from(digits[1])]);
+                odd |= high | low;
+                *byte = high << 4 | low;
+            }
+        };
+        read(&mut context.trace_id, &text[3..35]);
+        read(&mut context.span_id, &text[36..52]);
+        read(std::slice::from_mut(&mut context.flags), &text[53..]);
+        if odd >= 16 { None } else { context.valid() }
+    }
+
+    /// Other versions may have more parts, and flags may be in capitals.
+    fn parse_any(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
         let version = hex::<1>(parts.next()?)?[0];
         // Ids are in small letters, or they are none.
@@ -123,16 +163,10 @@ impl TraceContext {
 
     fn text(self) -> [u8; TEXT_LENGTH] {
         let mut out = [b'-'; TEXT_LENGTH];
-        let mut put = |at: usize, bytes: &[u8]| {
-            for (index, byte) in bytes.iter().enumerate() {
-                out[at + 2 * index] = DIGITS[usize::from(byte >> 4)];
-                out[at + 2 * index + 1] = DIGITS[usize::from(byte & 15)];
-            }
-        };
-        put(0, &[0]);
-        put(3, &self.trace_id);
-        put(36, &self.span_id);
-        put(53, &[self.flags]);
+        out[..2].copy_from_slice(b"00");
+        out[3..35].copy_from_slice(self.trace_id.map(hex_pair).as_flattened());
+        out[36..52].copy_from_slice(self.span_id.map(hex_pair).as_flattened());
+        out[53..].copy_from_slice(&hex_pair(self.flags));
         out
     }
 
@@ -207,6 +241,8 @@ mod tests {
         assert_eq!(decoded(&context.to_binary_value()).unwrap(), context.to_binary());
         assert_eq!(TraceContext::default().to_value(), NO_CONTEXT);
         assert_eq!(TraceContext::of_value(&NO_CONTEXT), None);
+        let capitals = GOOD.replace("-02", "-0A");
+        assert_eq!(TraceContext::parse(&capitals), Some(TraceContext { flags: 10, ..context }));
     }
 
     #[test]

@@ -12,8 +12,10 @@ use pillion_core::log::Logger;
 use tokio_util::sync::CancellationToken;
 
 use super::span::SpanRecord;
-use super::tracer::SpanQueue;
-use crate::export::{BatchSettings, Collector, OtlpSettings, Reporter, Resource, Signal, Target, Worker, frame};
+use crate::export::{
+    BatchSettings, Collector, OtlpSettings, Pages, Queue, Reporter, Resource, Signal, Target, Worker, frame,
+};
+use crate::text::hex_pair;
 
 use stdout::StdoutExporter;
 use zipkin::ZipkinEncoder;
@@ -35,8 +37,46 @@ pub enum ExporterSettings {
 /// Finished spans of one batch.
 type Batch = Vec<Box<SpanRecord>>;
 
+/// Where a finished span waits for one exporter.
+#[derive(Debug)]
+pub(super) enum Outlet {
+    Records(Arc<Queue<Batch>>),
+    /// Written at once: that is little more than a copy, and less than handing a record to another thread and freeing it there.
+    Zipkin(ZipkinEncoder, Arc<Queue<Pages>>),
+}
+
+/// The outlets of all exporters.
+#[derive(Debug)]
+pub(super) struct Outlets(Vec<Outlet>);
+
+impl Outlets {
+    pub(super) fn new(outlets: Vec<Outlet>) -> Self {
+        Self(outlets)
+    }
+
+    /// Gives a span to each outlet that has room.
+    pub(super) fn take(&self, record: Box<SpanRecord>) {
+        let Some((last, others)) = self.0.split_last() else { return };
+        for outlet in others {
+            match outlet {
+                Outlet::Records(queue) => queue.push(record.clone()),
+                Outlet::Zipkin(encoder, queue) => queue.write(|page| encoder.write(page, &record)),
+            }
+        }
+        match last {
+            Outlet::Records(queue) => queue.push(record),
+            Outlet::Zipkin(encoder, queue) => queue.write(|page| encoder.write(page, &record)),
+        }
+    }
+}
+
 /// Sends the spans of one exporter.
-pub struct ExportWorker(Worker<Box<SpanRecord>>);
+pub struct ExportWorker(Sends);
+
+enum Sends {
+    Records(Worker<Batch>),
+    Zipkin(Worker<Pages>),
+}
 
 impl ExportWorker {
     /// # Errors
@@ -44,10 +84,10 @@ impl ExportWorker {
     pub(super) fn new(
         settings: ExporterSettings,
         resource: &Arc<Resource>,
-        queue: Arc<SpanQueue>,
         batch: BatchSettings,
         log: &Logger,
-    ) -> Result<Self, String> {
+    ) -> Result<(Outlet, Self), String> {
+        let reporter = Reporter::new("spans", log.clone());
         let encode: Arc<dyn Fn(Batch) -> Bytes + Send + Sync>;
         let target = match settings {
             ExporterSettings::Stdout => {
@@ -59,14 +99,16 @@ impl ExportWorker {
                 Target::Nowhere
             }
             ExporterSettings::Zipkin { endpoint } => {
-                let encoder = ZipkinEncoder::new(resource);
-                encode = Arc::new(move |batch| encoder.encode(&batch).into());
                 let collector = Collector::json(&endpoint).map_err(|error| {
                     format!(
                         "invalid zipkin endpointAddress {endpoint:?}: {error}; expected http://host:port/api/v2/spans"
                     )
                 })?;
-                Target::Collector(Box::new(collector))
+                let target = Target::Collector(Box::new(collector));
+                let queue = Arc::new(Queue::new(&batch));
+                let outlet = Outlet::Zipkin(ZipkinEncoder::new(resource), queue.clone());
+                let worker = Worker::new(queue, Arc::new(zipkin::body), target, batch, reporter);
+                return Ok((outlet, Self(Sends::Zipkin(worker))));
             }
             ExporterSettings::Otlp(settings) => {
                 let (resource, protocol) = (resource.clone(), settings.protocol);
@@ -74,21 +116,23 @@ impl ExportWorker {
                 Target::Collector(Box::new(Collector::otlp(&settings, Signal::Traces)?))
             }
         };
-        Ok(Self(Worker::new(queue, encode, target, batch, Reporter::new("spans", log.clone()))))
+        let queue = Arc::new(Queue::new(&batch));
+        let worker = Worker::new(queue.clone(), encode, target, batch, reporter);
+        Ok((Outlet::Records(queue), Self(Sends::Records(worker))))
     }
 
     /// Sends spans until cancelled, then what is left, for at most three seconds.
     pub async fn run(self, cancel: CancellationToken) {
-        self.0.run(cancel).await;
+        match self.0 {
+            Sends::Records(worker) => worker.run(cancel).await,
+            Sends::Zipkin(worker) => worker.run(cancel).await,
+        }
     }
 }
 
-const DIGITS: &[u8; 16] = b"0123456789abcdef";
-
 /// An id in hex.
 fn hex(id: &[u8]) -> String {
-    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
-    id.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+    id.iter().flat_map(|byte| hex_pair(*byte).map(char::from)).collect()
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 //! *Invariant:* a [`Span`] that is dropped has ended: a call whose caller went away is told of too.
 
 use std::borrow::Cow;
-use std::fmt::{self, Write as _};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::attributes::Attributes;
 use super::context::TraceContext;
-use super::tracer::Queues;
+use super::export::Outlets;
 
 /// Instrumentation scope of the sidecar's own spans. *Source:* spec metrics.md §5.1.
 pub const DAPR_SCOPE: &str = "dapr-diagnostics";
@@ -97,12 +97,12 @@ pub struct Span(Option<Open>);
 #[derive(Debug)]
 struct Open {
     record: Box<SpanRecord>,
-    queues: Arc<Queues>,
+    outlets: Arc<Outlets>,
 }
 
 impl Span {
-    pub(super) fn new(record: Box<SpanRecord>, queues: Arc<Queues>) -> Self {
-        Self(Some(Open { record, queues }))
+    pub(super) fn new(record: Box<SpanRecord>, outlets: Arc<Outlets>) -> Self {
+        Self(Some(Open { record, outlets }))
     }
 
     /// The context that is passed on to whoever is called.
@@ -138,12 +138,17 @@ impl Span {
         }
     }
 
-    /// As [`Self::set`], for what has to be written first, such as a number.
-    pub fn set_shown(&mut self, key: &str, value: impl fmt::Display) {
+    /// As [`Self::set`], for the text of a number.
+    pub fn set_number(&mut self, key: &str, number: impl Into<u64>) {
         if let Some(open) = &mut self.0 {
-            open.record.attributes.set_text(key, |out| {
-                let _ = write!(out, "{value}"); // writing to a String cannot fail
-            });
+            open.record.attributes.set_number(key, number.into());
+        }
+    }
+
+    /// As [`Self::set`], for the text of an address.
+    pub fn set_address(&mut self, key: &str, address: IpAddr) {
+        if let Some(open) = &mut self.0 {
+            open.record.attributes.set_address(key, address);
         }
     }
 
@@ -163,9 +168,9 @@ impl Span {
 impl Drop for Span {
     fn drop(&mut self) {
         if let Some(open) = self.0.take() {
-            let Open { mut record, queues } = open;
+            let Open { mut record, outlets } = open;
             record.end = SystemTime::now();
-            queues.push(record);
+            outlets.take(record);
         }
     }
 }

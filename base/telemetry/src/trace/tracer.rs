@@ -10,11 +10,11 @@ use pillion_core::log::Logger;
 
 use super::attributes::Attributes;
 use super::context::TraceContext;
-use super::export::{ExportWorker, ExporterSettings};
+use super::export::{ExportWorker, ExporterSettings, Outlets};
 use super::ids::IdGenerator;
 use super::sampler::{Sampler, sampling_rate};
 use super::span::{DAPR_SCOPE, Span, SpanKind, SpanRecord};
-use crate::export::{BatchSettings, Queue, Resource};
+use crate::export::{BatchSettings, Resource};
 
 /// What a [`Tracer`] is made of.
 pub struct TracerSettings {
@@ -26,23 +26,6 @@ pub struct TracerSettings {
     pub resource: Resource,
     /// How spans are gathered.
     pub batch: BatchSettings,
-}
-
-/// The queues of all exporters.
-#[derive(Debug)]
-pub(super) struct Queues(Vec<Arc<SpanQueue>>);
-
-/// Spans that wait for one exporter.
-pub(super) type SpanQueue = Queue<Box<SpanRecord>>;
-
-impl Queues {
-    /// Puts a span into each queue that has room.
-    pub(super) fn push(&self, record: Box<SpanRecord>) {
-        if let Some((last, others)) = self.0.split_last() {
-            others.iter().for_each(|queue| queue.push(record.clone()));
-            last.push(record);
-        }
-    }
 }
 
 /// Starts spans; cheap to clone. The default one is off.
@@ -64,7 +47,7 @@ enum Mode {
 struct Recorder {
     sampler: Sampler,
     ids: IdGenerator,
-    queues: Arc<Queues>,
+    outlets: Arc<Outlets>,
 }
 
 /// What starting a span gave.
@@ -92,13 +75,13 @@ impl Tracer {
             return Ok((Self(Mode::Pass), Vec::new()));
         }
         let resource = Arc::new(settings.resource);
-        let (mut queues, mut workers) = (Vec::new(), Vec::new());
+        let (mut outlets, mut workers) = (Vec::new(), Vec::new());
         for exporter in settings.exporters {
-            let queue = Arc::new(Queue::new(&settings.batch));
-            workers.push(ExportWorker::new(exporter, &resource, queue.clone(), settings.batch.clone(), log)?);
-            queues.push(queue);
+            let (outlet, worker) = ExportWorker::new(exporter, &resource, settings.batch.clone(), log)?;
+            outlets.push(outlet);
+            workers.push(worker);
         }
-        let recorder = Recorder { sampler, ids: IdGenerator::new(), queues: Arc::new(Queues(queues)) };
+        let recorder = Recorder { sampler, ids: IdGenerator::new(), outlets: Arc::new(Outlets::new(outlets)) };
         Ok((Self(Mode::On(Arc::new(recorder))), workers))
     }
 
@@ -135,7 +118,7 @@ impl Tracer {
                 events: Vec::new(),
                 status: super::span::SpanStatus::Unset,
             });
-            Span::new(record, recorder.queues.clone())
+            Span::new(record, recorder.outlets.clone())
         });
         Started { context: Some(context), span }
     }
@@ -153,7 +136,7 @@ impl Tracer {
         if let Mode::On(recorder) = &self.0
             && record.context.is_sampled()
         {
-            recorder.queues.push(Box::new(record));
+            recorder.outlets.take(Box::new(record));
         }
     }
 }

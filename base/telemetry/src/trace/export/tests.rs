@@ -20,7 +20,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::otlp_messages::ExportTraceServiceRequest;
 use super::{ExporterSettings, stdout, zipkin};
-use crate::export::{BatchSettings, OtlpProtocol, OtlpSettings, Queue, Resource, Trust};
+use crate::export::{BatchSettings, OtlpProtocol, OtlpSettings, Resource, Trust};
 use crate::trace::{
     AttributeValue, Attributes, DAPR_SCOPE, SpanEvent, SpanKind, SpanRecord, SpanStatus, TraceContext, Tracer,
     TracerSettings, WORKFLOW_SCOPE,
@@ -78,10 +78,31 @@ fn resource() -> Resource {
     Resource { attributes: vec![("service.name".to_owned(), "a".to_owned())] }
 }
 
+fn encoded(spans: &[SpanRecord]) -> Vec<u8> {
+    let (encoder, mut page) = (zipkin::ZipkinEncoder::new(&resource()), Vec::new());
+    spans.iter().for_each(|span| encoder.write(&mut page, span));
+    zipkin::body(page).to_vec()
+}
+
+#[test]
+fn zipkin_gets_spans_as_they_are_written_or_with_escapes() {
+    let mut attributes = Attributes::default();
+    attributes.set("net.peer.name", &AttributeValue::Text("b".to_owned()));
+    let plain = SpanRecord { attributes: attributes.clone(), status: SpanStatus::Unset, ..record() };
+    attributes.set("service.name", &AttributeValue::Text("quo\"te\n".to_owned()));
+    let escaped = SpanRecord { attributes, name: "a\\b".to_owned(), ..plain.clone() };
+    let json: Value = serde_json::from_slice(&encoded(&[plain, escaped])).unwrap();
+    let common = json!({"net.peer.name": "b", "otel.scope.name": "dapr-diagnostics", "service.name": "a"});
+    assert_eq!(json[0]["tags"], common);
+    assert_eq!(json[0]["remoteEndpoint"]["serviceName"], "b");
+    assert_eq!(json[1]["name"], "a\\b");
+    assert_eq!(json[1]["tags"]["service.name"], "quo\"te\n", "the span's own one counts");
+    assert_eq!(json[1]["tags"].as_object().unwrap().len(), 3);
+}
+
 #[test]
 fn zipkin_gets_its_json() {
-    let json: Value =
-        serde_json::from_slice(&zipkin::ZipkinEncoder::new(&resource()).encode(&[Box::new(record())])).unwrap();
+    let json: Value = serde_json::from_slice(&encoded(&[record()])).unwrap();
     let wanted = json!([{
         "traceId": "ab".repeat(16), "id": "cd".repeat(8), "parentId": "ef".repeat(8), "kind": "CLIENT",
         "name": "CallLocal/b/m", "timestamp": 1_500_000, "duration": 250,
@@ -101,8 +122,7 @@ fn zipkin_gets_its_json() {
         end: record().start,
         ..record()
     };
-    let json: Value =
-        serde_json::from_slice(&zipkin::ZipkinEncoder::new(&resource()).encode(&[Box::new(root)])).unwrap();
+    let json: Value = serde_json::from_slice(&encoded(&[root])).unwrap();
     let keys = ["parentId", "kind", "annotations", "remoteEndpoint"];
     assert!(keys.iter().all(|key| json[0].get(key).is_none()), "{json}");
     assert_eq!(json[0]["duration"], 1, "Zipkin takes no spans of no duration");
@@ -281,8 +301,7 @@ fn settings_that_cannot_be_used_are_refused() {
         (otlp("a b".to_owned(), OtlpProtocol::Grpc), "invalid otel endpointAddress"),
     ] {
         let batch = BatchSettings::default();
-        let queue = Arc::new(Queue::new(&batch));
-        let refused = super::ExportWorker::new(settings, &Arc::new(resource()), queue, batch, &Logger::silent());
+        let refused = super::ExportWorker::new(settings, &Arc::new(resource()), batch, &Logger::silent());
         assert!(refused.err().unwrap().contains(text));
     }
 }
