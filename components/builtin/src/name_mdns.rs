@@ -10,7 +10,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -35,6 +35,10 @@ const PORT: u16 = 5353;
 const BROWSE_TIMEOUT: Duration = Duration::from_secs(1);
 /// A question may get lost: it is asked again after this time.
 const ASK_AGAIN: Duration = Duration::from_millis(300);
+/// The same question is not sent more often.
+const QUERY_PAUSE: Duration = Duration::from_millis(250);
+/// The same where nobody waits for the answer.
+const BROWSE_PAUSE: Duration = Duration::from_secs(30);
 /// Commands that may wait for the task.
 const COMMANDS: usize = 64;
 
@@ -53,6 +57,8 @@ impl Options {
 /// The component; see the module text.
 pub struct MdnsResolver {
     heard: Arc<Heard>,
+    /// Counts the changes of what was heard.
+    version: Arc<AtomicU64>,
     commands: mpsc::Sender<Command>,
 }
 
@@ -68,15 +74,27 @@ pub async fn create(context: InitContext) -> Result<Arc<dyn NameResolver>, Compo
 impl MdnsResolver {
     pub(crate) fn start(options: Options, log: Logger, stop: CancellationToken) -> Arc<Self> {
         let heard = Arc::new(Heard::default());
+        let version = heard.cache.lock().version();
         let (commands, inbox) = mpsc::channel(COMMANDS);
         tokio::spawn(Engine::run(options, heard.clone(), log, inbox, stop));
-        Arc::new(Self { heard, commands })
+        Arc::new(Self { heard, version, commands })
     }
 
     /// The addresses of an app that were heard of.
     pub(crate) fn known(&self, app_id: &str) -> Vec<String> {
         let addresses = self.heard.cache.lock().addresses(app_id, Instant::now());
         addresses.iter().map(SocketAddr::to_string).collect()
+    }
+
+    /// Another number whenever an address came or went, of any app.
+    pub(crate) fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// Has the network asked for an app unless that was done in the last half minute. Nobody waits: an answer is known
+    /// when it comes.
+    pub(crate) fn browse(&self, app_id: &str) {
+        self.ask_after(app_id, BROWSE_PAUSE);
     }
 
     /// The addresses of an app, those heard of or those that answer now; else why there are none.
@@ -107,7 +125,11 @@ impl MdnsResolver {
     /// Has the network asked unless that was done a moment ago. A full queue means that the task is busy sending: the
     /// caller's next try comes soon.
     fn ask(&self, app_id: &str) {
-        if self.heard.cache.lock().may_query(app_id, Instant::now()) {
+        self.ask_after(app_id, QUERY_PAUSE);
+    }
+
+    fn ask_after(&self, app_id: &str, pause: Duration) {
+        if self.heard.cache.lock().may_query(app_id, pause, Instant::now()) {
             let _ = self.commands.try_send(Command::Query(app_id.to_owned())); // see above
         }
     }

@@ -13,7 +13,7 @@ use pillion_security::{Certificate, Error, SpiffeId, TrustDomain};
 
 use crate::bundle::{CertificateBundle, TokenBundle};
 use crate::options::TokenOptions;
-use crate::store::{CredentialStore, Material};
+use crate::store::{CredentialStore, Material, Saved};
 
 /// What an authority is made with.
 #[derive(Clone, Debug)]
@@ -58,12 +58,31 @@ impl SharedAuthority {
     }
 }
 
+/// How often material is made anew because somebody else stored some at the same time.
+const SAVE_ATTEMPTS: usize = 5;
+
 /// Reads the material of a store, makes and stores what is missing. The last value says whether something was made.
 pub(crate) async fn prepare(
     settings: &Arc<Settings>,
     store: &dyn CredentialStore,
     log: &Logger,
 ) -> Result<(Authority, Material, bool), String> {
+    for _ in 0..SAVE_ATTEMPTS {
+        if let Some(prepared) = try_prepare(settings, store, log).await? {
+            return Ok(prepared);
+        }
+        log.info("Somebody else stored credentials at the same time: using theirs");
+    }
+    Err("failed to store CA bundle: somebody else changed it again and again; check that no other program writes it"
+        .to_owned())
+}
+
+/// `None` when somebody else was faster.
+async fn try_prepare(
+    settings: &Arc<Settings>,
+    store: &dyn CredentialStore,
+    log: &Logger,
+) -> Result<Option<(Authority, Material, bool)>, String> {
     let mut material = store.load().await.map_err(|error| format!("failed to get CA bundle: {error}"))?;
     let mut made = false;
     if material.root.is_none() {
@@ -80,12 +99,16 @@ pub(crate) async fn prepare(
     }
     let authority = Authority::new(settings.clone(), &material)?.ok_or("the root certificate is missing")?;
     if made {
-        store.save(&material).await.map_err(|error| format!("failed to store CA bundle: {error}"))?;
+        let saved = store.save(&material).await.map_err(|error| format!("failed to store CA bundle: {error}"))?;
+        if saved == Saved::Overtaken {
+            return Ok(None);
+        }
         log.info("Self-signed certs and JWT root key generated and persisted successfully");
     } else {
         log.info("Root and issuer certs found: using credentials from store");
     }
-    Ok((authority, material, made))
+    store.publish(&material).await.map_err(|error| format!("failed to store CA bundle: {error}"))?;
+    Ok(Some((authority, material, made)))
 }
 
 impl Authority {

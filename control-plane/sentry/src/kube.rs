@@ -39,6 +39,9 @@ pub(crate) enum KubeError {
     /// The server says there is no such thing.
     #[error("not found")]
     NotFound,
+    /// What is written back was changed by somebody else since it was read.
+    #[error("somebody else changed it meanwhile")]
+    Conflict,
     /// Everything else.
     #[error("{0}")]
     Failed(String),
@@ -102,6 +105,7 @@ impl KubeClient {
         let (status, body) = (response.status(), response.into_body());
         match status {
             StatusCode::NOT_FOUND => Err(KubeError::NotFound),
+            StatusCode::CONFLICT => Err(KubeError::Conflict),
             status if status.is_success() => {
                 serde_json::from_slice(&body).map_err(|error| failed(format!("the answer is not JSON: {error}")))
             }

@@ -64,8 +64,10 @@ pub(crate) struct Reload {
     pub(crate) own: OwnIdentity,
     pub(crate) metrics: Metrics,
     pub(crate) log: Logger,
-    /// The material in use.
+    /// The material that was looked at last.
     pub(crate) seen: Material,
+    /// Whether that is the material in use.
+    pub(crate) is_used: bool,
 }
 
 impl Reload {
@@ -98,16 +100,33 @@ impl Reload {
             Err(error) => return self.log.error(format_args!("the credentials in use stay: {error}")),
         };
         if material == self.seen {
+            if self.is_used {
+                self.publish().await; // somebody may have changed what is published
+            }
             return;
         }
+        self.is_used = false;
         match Authority::new(self.settings.clone(), &material) {
-            Ok(Some(authority)) => self.exchange(authority),
+            Ok(Some(authority)) => {
+                self.exchange(authority);
+                self.is_used = true;
+            }
             Ok(None) => self.log.error("credentials are missing; those in use stay until all are there again"),
             Err(error) => {
                 self.log.error(format_args!("the credentials in use stay, the new ones cannot be used: {error}"))
             }
         }
         self.seen = material; // tell of bad material once
+        if self.is_used {
+            self.publish().await;
+        }
+    }
+
+    /// What fails now is tried again with the next look.
+    async fn publish(&self) {
+        if let Err(error) = self.store.publish(&self.seen).await {
+            self.log.error(format_args!("the trust anchors are not published: {error}"));
+        }
     }
 
     fn exchange(&mut self, authority: Authority) {

@@ -157,6 +157,7 @@ pub(crate) async fn start(options: Options, log: &Logger, cancel: CancellationTo
         metrics,
         log: log.clone(),
         seen,
+        is_used: true,
     };
     tasks.spawn(reload.run(cancel));
     Ok(Started { tasks, address })

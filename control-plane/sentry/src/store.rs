@@ -23,6 +23,15 @@ pub(crate) struct Material {
     pub(crate) key_set: Option<Vec<u8>>,
 }
 
+/// How writing ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Saved {
+    /// The material is stored.
+    Done,
+    /// Somebody else stored other material since this was loaded; theirs stays.
+    Overtaken,
+}
+
 /// A place for the material.
 #[async_trait]
 pub(crate) trait CredentialStore: Send + Sync {
@@ -36,5 +45,11 @@ pub(crate) trait CredentialStore: Send + Sync {
     ///
     /// # Errors
     /// Names the place that cannot be written.
-    async fn save(&self, material: &Material) -> Result<(), String>;
+    async fn save(&self, material: &Material) -> Result<Saved, String>;
+
+    /// Brings the public half of verified material to where everybody can read it; nothing is done where it is there.
+    ///
+    /// # Errors
+    /// Names the place that cannot be written.
+    async fn publish(&self, material: &Material) -> Result<(), String>;
 }

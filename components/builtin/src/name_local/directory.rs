@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{self, Write as _};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -26,10 +27,22 @@ struct Entry {
     app_id: String,
     namespace: String,
     host: String,
+    /// The address others know it by, when they can reach it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    network_host: Option<String>,
     port: u16,
     http_port: u16,
     #[serde(flatten)]
     process: ProcessMark,
+}
+
+/// What the directory knows of an app.
+#[derive(Debug, Default)]
+pub(super) struct Found {
+    /// Where its sidecars are reached from this machine.
+    pub(super) addresses: Vec<String>,
+    /// How the network knows the sidecars of this machine, those of every namespace.
+    pub(super) on_network: Vec<String>,
 }
 
 /// An announced entry; dropping it removes the file.
@@ -61,6 +74,7 @@ impl Directory {
             app_id: registration.app_id.clone(),
             namespace: registration.namespace.clone(),
             host: registration.local_host.clone(),
+            network_host: network_address(registration).map(|address| address.to_string()),
             port: registration.internal_port,
             http_port: registration.http_port,
             process: self.own.clone(),
@@ -81,31 +95,27 @@ impl Directory {
         })
     }
 
-    /// The addresses of an app's live sidecars in the namespace, or, when it has none there, in all the others; in file name
-    /// order. Deletes entries of dead processes on the way.
-    pub(super) fn addresses(&self, namespace: &str, app_id: &str) -> Result<Vec<String>, ComponentError> {
-        let wanted = self.live_addresses(&self.folder(namespace, app_id), Some(namespace), app_id)?;
-        if !wanted.is_empty() {
-            return Ok(wanted);
+    /// The live sidecars of an app: those of the namespace, or, when it has none there, of all the others; in file name order.
+    /// Deletes entries of dead processes on the way.
+    pub(super) fn find(&self, namespace: &str, app_id: &str) -> Result<Found, ComponentError> {
+        let (mut wanted, mut others, mut on_network) = (Vec::new(), Vec::new(), Vec::new());
+        for folder in list(&self.root)? {
+            for path in list(&folder.join(file_name(app_id)))? {
+                // Two ids may share a folder on a file system that ignores case.
+                let Some(entry) = self.live_entry(&path).filter(|entry| entry.app_id == app_id) else { continue };
+                let address = join_host_port(&entry.host, entry.port);
+                if entry.namespace == namespace {
+                    wanted.push(address)
+                } else {
+                    others.push(address)
+                }
+                on_network.extend(entry.network_host.map(|host| join_host_port(&host, entry.port)));
+            }
         }
-        let mut others = Vec::new();
-        for namespace in list(&self.root)? {
-            others.extend(self.live_addresses(&namespace.join(file_name(app_id)), None, app_id)?);
-        }
-        Ok(others)
+        Ok(Found { addresses: if wanted.is_empty() { others } else { wanted }, on_network })
     }
 
-    fn live_addresses(
-        &self,
-        folder: &Path,
-        namespace: Option<&str>,
-        app_id: &str,
-    ) -> Result<Vec<String>, ComponentError> {
-        Ok(list(folder)?.iter().filter_map(|path| self.live_address(path, namespace, app_id)).collect())
-    }
-
-    /// `namespace` `None` takes any.
-    fn live_address(&self, path: &Path, namespace: Option<&str>, app_id: &str) -> Option<String> {
+    fn live_entry(&self, path: &Path) -> Option<Entry> {
         let text = fs::read(path).ok()?;
         let Ok(entry) = serde_json::from_slice::<Entry>(&text) else {
             if is_older_than(path, JUNK_AFTER) {
@@ -117,9 +127,7 @@ impl Directory {
             let _ = fs::remove_file(path); // somebody else was faster
             return None;
         }
-        // Two ids may share a folder on a file system that ignores case.
-        let fits = entry.app_id == app_id && namespace.is_none_or(|namespace| entry.namespace == namespace);
-        fits.then(|| join_host_port(&entry.host, entry.port))
+        Some(entry)
     }
 }
 
@@ -138,6 +146,11 @@ fn list(folder: &Path) -> Result<Vec<PathBuf>, ComponentError> {
     let mut paths: Vec<PathBuf> = files.filter_map(|file| Some(file.ok()?.path())).collect();
     paths.sort_unstable();
     Ok(paths)
+}
+
+/// The address a sidecar is reached at from other machines, if it is.
+pub(super) fn network_address(registration: &Registration) -> Option<IpAddr> {
+    registration.host.parse().ok().filter(|address: &IpAddr| !address.is_loopback())
 }
 
 /// `host:port`, with brackets around an IPv6 host.

@@ -133,25 +133,28 @@ async fn a_directory_that_cannot_be_written_is_a_clear_error() {
     assert!(error.to_string().starts_with("cannot announce app shop in "), "{error}");
 }
 
+/// Multicast that only the resolvers of one test hear.
+fn net(test: u16) -> Options {
+    Options { port: 34_000 + (std::process::id() % 2000) as u16 + 2000 * test, interfaces: Interfaces::Loopback }
+}
+
+/// As a sidecar that listens on the network.
+fn away(app_id: &str, port: u16) -> Registration {
+    Registration { host: "10.0.0.7".into(), ..registration(app_id, port) }
+}
+
 /// A resolver that shares no directory with others; multicast stays on the loopback interface, on a port of this test.
 fn machine(root: &Path, options: Options) -> LocalResolver {
-    LocalResolver {
-        directory: Arc::new(Directory::new(root.to_owned())),
-        cache: Arc::default(),
-        own: Mutex::default(),
-        network: Some(Network::new(options, &context("nameresolution.local", &[]))),
-    }
+    LocalResolver::new(root.to_owned(), Some(Network::new(options, &context("nameresolution.local", &[]))))
 }
 
 #[tokio::test]
 async fn what_is_not_on_the_machine_is_found_on_the_network() {
-    let port = 34_000 + (std::process::id() % 4000) as u16;
-    let options = Options { port, interfaces: Interfaces::Loopback };
+    let options = net(0);
     let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let (one, two) = (machine(here.path(), options), machine(there.path(), options));
     let context = context("nameresolution.mdns", &[]);
     let original = MdnsResolver::start(options, context.log, context.cancel);
-    let away = |app_id: &str, port: u16| Registration { host: "10.0.0.7".into(), ..registration(app_id, port) };
 
     original.register(away("far", 4200)).await.unwrap();
     assert_eq!(one.resolve(&question("far")).await.unwrap(), ["10.0.0.7:4200"], "as the original announces it");
@@ -165,12 +168,69 @@ async fn what_is_not_on_the_machine_is_found_on_the_network() {
     let wanted = "no sidecar answered by mDNS within 1s; check that the app runs and its app ID)";
     assert!(error.starts_with("couldn't find service: hidden (") && error.ends_with(wanted), "{error}");
 
-    two.register(registration("shop", 4300)).await.unwrap();
-    let prefers_its_own = || async { two.resolve(&question("shop")).await.unwrap() == ["127.0.0.1:4300"] };
-    assert!(pillion_conformance::eventually(FRESH_FOR * 3, prefers_its_own).await, "the machine's own comes first");
     one.close().await.unwrap();
     let is_gone = || async { original.known("shop").is_empty() };
     assert!(pillion_conformance::eventually(FRESH_FOR * 5, is_gone).await, "a goodbye is said");
+}
+
+#[tokio::test]
+async fn calls_go_to_the_sidecars_of_all_machines_and_to_each_once() {
+    let options = net(1);
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    // Two sidecars of one machine, and one elsewhere.
+    let (one, two, far) =
+        (machine(here.path(), options), machine(here.path(), options), machine(there.path(), options));
+    one.register(away("shop", 4100)).await.unwrap();
+    far.register(Registration { host: "10.0.0.8".into(), ..away("shop", 4200) }).await.unwrap();
+    let start = Instant::now();
+    let first = two.resolve(&question("shop")).await.unwrap();
+    assert!(start.elapsed() < Duration::from_millis(500) && first[0] == "127.0.0.1:4100", "{first:?}");
+    let is = async |resolver: &LocalResolver, wanted: &[&str]| {
+        let has = || async { resolver.resolve(&question("shop")).await.unwrap() == wanted };
+        assert!(pillion_conformance::eventually(FRESH_FOR * 5, has).await, "{wanted:?}");
+    };
+    is(&two, &["127.0.0.1:4100", "10.0.0.8:4200"]).await;
+    // The network tells of the other one here too, under the address of the network.
+    two.register(away("shop", 4101)).await.unwrap();
+    is(&two, &["127.0.0.1:4100", "127.0.0.1:4101", "10.0.0.8:4200"]).await;
+    tokio::time::sleep(FRESH_FOR + FRESH_FOR / 2).await; // announcements are repeated
+    is(&two, &["127.0.0.1:4100", "127.0.0.1:4101", "10.0.0.8:4200"]).await;
+    far.close().await.unwrap();
+    is(&two, &["127.0.0.1:4100", "127.0.0.1:4101"]).await;
+}
+
+#[tokio::test]
+async fn an_address_of_the_network_that_failed_is_left_out_while_there_are_others() {
+    let options = net(2);
+    let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (one, far) = (machine(here.path(), options), machine(there.path(), options));
+    one.register(registration("shop", 4100)).await.unwrap();
+    far.register(away("shop", 4200)).await.unwrap();
+    let has_both = || async { one.resolve(&question("shop")).await.unwrap().len() == 2 };
+    assert!(pillion_conformance::eventually(FRESH_FOR, has_both).await);
+    one.report_failure(&question("shop"), "10.0.0.7:4200");
+    let network = one.cache.network.as_ref().unwrap();
+    let is_heard_of_again = || async {
+        network.find(&question("shop")).await.unwrap_or_default() == ["10.0.0.7:4200"] // it lives, and says so
+    };
+    assert!(pillion_conformance::eventually(FRESH_FOR, is_heard_of_again).await);
+    assert_eq!(one.resolve(&question("shop")).await.unwrap(), ["127.0.0.1:4100"]);
+    one.close().await.unwrap();
+    one.report_failure(&question("shop"), "127.0.0.1:4100");
+}
+
+#[tokio::test]
+async fn sidecars_of_this_machine_that_another_namespace_hides_do_not_come_back_by_the_network() {
+    let options = net(3);
+    let here = tempfile::tempdir().unwrap();
+    let (one, two) = (machine(here.path(), options), machine(here.path(), options));
+    one.register(away("shop", 4100)).await.unwrap();
+    one.register(Registration { namespace: "other".into(), ..away("shop", 4101) }).await.unwrap();
+    two.resolve(&question("shop")).await.unwrap();
+    let network = two.cache.network.as_ref().unwrap();
+    let knows_both = || async { network.known("shop").len() == 2 };
+    assert!(pillion_conformance::eventually(FRESH_FOR * 3, knows_both).await);
+    assert_eq!(two.resolve(&question("shop")).await.unwrap(), ["127.0.0.1:4100"]);
 }
 
 #[tokio::test]

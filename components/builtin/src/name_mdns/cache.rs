@@ -7,6 +7,8 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::service::Sighting;
@@ -15,8 +17,6 @@ use super::service::Sighting;
 const ADDRESS_TTL: Duration = Duration::from_secs(60);
 /// An app nobody asks for any more is forgotten.
 const INTEREST: Duration = Duration::from_secs(600);
-/// The same question is not sent more often.
-const QUERY_PAUSE: Duration = Duration::from_millis(250);
 const APPS_MAX: usize = 4096;
 const ADDRESSES_MAX: usize = 256;
 
@@ -24,6 +24,7 @@ const ADDRESSES_MAX: usize = 256;
 #[derive(Default)]
 pub(super) struct Cache {
     apps: HashMap<String, App>,
+    version: Arc<AtomicU64>,
 }
 
 struct App {
@@ -33,6 +34,15 @@ struct App {
 }
 
 impl Cache {
+    /// A number that grows whenever an address comes or goes; read without the lock of the cache.
+    pub(super) fn version(&self) -> Arc<AtomicU64> {
+        self.version.clone()
+    }
+
+    fn changed(&self) {
+        self.version.fetch_add(1, Ordering::Release);
+    }
+
     /// The addresses of an app: those of IPv4, or of IPv6 when there are no others. Remembers that somebody asked.
     pub(super) fn addresses(&mut self, app_id: &str, now: Instant) -> Vec<SocketAddr> {
         let Some(app) = self.apps.get_mut(app_id) else {
@@ -53,10 +63,10 @@ impl Cache {
         self.apps.insert(app_id.to_owned(), App { addresses: Vec::new(), asked_at: now, queried_at: None });
     }
 
-    /// Whether the network should be asked now; if so the caller does.
-    pub(super) fn may_query(&mut self, app_id: &str, now: Instant) -> bool {
+    /// Whether the network should be asked now, since it was not in the last `pause`; if so the caller does.
+    pub(super) fn may_query(&mut self, app_id: &str, pause: Duration, now: Instant) -> bool {
         let Some(app) = self.apps.get_mut(app_id) else { return false };
-        let may = app.queried_at.is_none_or(|at| now.duration_since(at) >= QUERY_PAUSE);
+        let may = app.queried_at.is_none_or(|at| now.duration_since(at) >= pause);
         if may {
             app.queried_at = Some(now);
         }
@@ -68,13 +78,17 @@ impl Cache {
         let Some(app) = self.apps.get_mut(&sighting.app_id) else { return false };
         let known = app.addresses.iter().position(|(address, _)| *address == sighting.address);
         match (known, sighting.is_goodbye) {
+            (Some(index), false) => {
+                app.addresses[index].1 = now + ADDRESS_TTL;
+                return true;
+            }
             (Some(index), true) => _ = app.addresses.remove(index),
-            (Some(index), false) => app.addresses[index].1 = now + ADDRESS_TTL,
             (None, false) if app.addresses.len() < ADDRESSES_MAX => {
                 app.addresses.push((sighting.address, now + ADDRESS_TTL))
             }
             (None, _) => return false,
         }
+        self.changed();
         !sighting.is_goodbye
     }
 
@@ -82,19 +96,25 @@ impl Cache {
     pub(super) fn distrust(&mut self, app_id: &str, address: &str) {
         if let Some(app) = self.apps.get_mut(app_id) {
             app.addresses.retain(|(known, _)| known.to_string() != address);
+            self.changed();
         }
     }
 
     /// Drops what has ended and returns the apps whose addresses must be confirmed.
     pub(super) fn refresh(&mut self, now: Instant) -> Vec<String> {
         self.apps.retain(|_, app| now.duration_since(app.asked_at) < INTEREST);
-        let mut known = Vec::new();
+        let (mut known, mut ended) = (Vec::new(), false);
         for (app_id, app) in &mut self.apps {
+            let before = app.addresses.len();
             app.addresses.retain(|(_, until)| *until > now);
+            ended |= app.addresses.len() != before;
             if !app.addresses.is_empty() {
                 app.queried_at = Some(now);
                 known.push(app_id.clone());
             }
+        }
+        if ended {
+            self.changed();
         }
         known
     }
@@ -133,12 +153,39 @@ mod tests {
     }
 
     #[test]
+    fn the_version_tells_of_what_came_and_went_and_of_nothing_else() {
+        let (mut cache, start) = (Cache::default(), Instant::now());
+        let version = cache.version();
+        let mut last = 0;
+        let mut has_changed =
+            || std::mem::replace(&mut last, version.load(Ordering::Acquire)) != version.load(Ordering::Acquire);
+        cache.addresses("shop", start);
+        cache.see(&sighting("cart", "10.0.0.1:1", false), start);
+        assert!(!has_changed(), "nobody asked for it");
+        cache.see(&sighting("shop", "10.0.0.1:1", false), start);
+        assert!(has_changed());
+        cache.see(&sighting("shop", "10.0.0.1:1", false), start);
+        cache.refresh(start);
+        assert!(!has_changed(), "only confirmed");
+        cache.see(&sighting("shop", "10.0.0.1:1", true), start);
+        assert!(has_changed());
+        cache.see(&sighting("shop", "10.0.0.1:1", false), start);
+        cache.distrust("shop", "10.0.0.1:1");
+        assert!(has_changed());
+        cache.see(&sighting("shop", "10.0.0.1:1", false), start);
+        assert!(has_changed());
+        cache.refresh(start + ADDRESS_TTL);
+        assert!(has_changed(), "it ended");
+    }
+
+    #[test]
     fn questions_pause_and_interest_ends() {
         let (mut cache, start) = (Cache::default(), Instant::now());
-        assert!(!cache.may_query("shop", start));
+        let pause = Duration::from_millis(250);
+        assert!(!cache.may_query("shop", pause, start));
         cache.addresses("shop", start);
-        assert!(cache.may_query("shop", start) && !cache.may_query("shop", start));
-        assert!(cache.may_query("shop", start + QUERY_PAUSE));
+        assert!(cache.may_query("shop", pause, start) && !cache.may_query("shop", pause, start));
+        assert!(!cache.may_query("shop", pause * 2, start + pause) && cache.may_query("shop", pause, start + pause));
         assert!(cache.refresh(start + INTEREST).is_empty() && cache.apps.is_empty());
     }
 

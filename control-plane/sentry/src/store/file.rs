@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 
-use super::{CredentialStore, Material};
+use super::{CredentialStore, Material, Saved};
 use crate::options::CredentialFiles;
 
 const OWNER_ONLY: u32 = 0o600;
@@ -38,7 +38,7 @@ impl CredentialStore for FileStore {
         .await
     }
 
-    async fn save(&self, material: &Material) -> Result<(), String> {
+    async fn save(&self, material: &Material) -> Result<Saved, String> {
         let (files, material) = (self.files.clone(), material.clone());
         blocking(move || {
             // The root last: what was cut off in between is made anew by the next start.
@@ -54,9 +54,14 @@ impl CredentialStore for FileStore {
                     write(file, content)?;
                 }
             }
-            Ok(())
+            Ok(Saved::Done)
         })
         .await
+    }
+
+    /// The file of the roots is for everybody already.
+    async fn publish(&self, _: &Material) -> Result<(), String> {
+        Ok(())
     }
 }
 

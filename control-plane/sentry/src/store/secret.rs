@@ -1,7 +1,8 @@
 //! Material in the Secret `dapr-trust-bundle`; its public half also in the ConfigMap of that name, for everybody.
 //!
 //! *Source:* spec internals.md §5.4. Where the two differ, the Secret is right and the ConfigMap is corrected (the original makes
-//! a new root instead, which cuts off every running sidecar).
+//! a new root instead, which cuts off every running sidecar). *Invariant:* what is stored is never replaced by what was made here:
+//! of several replicas that start with an empty Secret, the first one's authority is that of all.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -11,8 +12,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value as Json, json};
 
-use super::{CredentialStore, Material};
-use crate::kube::{KubeClient, escape};
+use super::{CredentialStore, Material, Saved};
+use crate::kube::{KubeClient, KubeError, escape};
 use crate::options::CredentialFiles;
 
 const NAME: &str = "dapr-trust-bundle";
@@ -57,24 +58,12 @@ impl SecretStore {
             .map_err(|error| format!("failed to get the {kind} {NAME} in namespace {}: {error}", self.namespace))
     }
 
-    async fn put(&self, kind: &str, resource: &Json) -> Result<(), String> {
-        let written = self.client.put(&self.path(kind), resource).await;
-        written.map(drop).map_err(|error| format!("failed to update the {kind} {NAME}: {error}"))
-    }
-
-    /// Brings the ConfigMap in line with the public half; says nothing when it is.
-    async fn publish(&self, material: &Material) -> Result<(), String> {
-        let mut map = self.get("configmaps").await?;
-        let before = map.get("data").cloned();
-        change(&mut map, |data| {
-            for (key, content) in [(&self.keys.root, &material.root), (&self.keys.key_set, &material.key_set)] {
-                match content {
-                    Some(content) => data.insert(key.clone(), json!(String::from_utf8_lossy(content))),
-                    None => data.remove(key),
-                };
-            }
-        });
-        if map.get("data") == before.as_ref() { Ok(()) } else { self.put("configmaps", &map).await }
+    async fn put(&self, kind: &str, resource: &Json) -> Result<Saved, String> {
+        match self.client.put(&self.path(kind), resource).await {
+            Ok(_) => Ok(Saved::Done),
+            Err(KubeError::Conflict) => Ok(Saved::Overtaken),
+            Err(error) => Err(format!("failed to update the {kind} {NAME} in namespace {}: {error}", self.namespace)),
+        }
     }
 }
 
@@ -87,20 +76,16 @@ impl CredentialStore for SecretStore {
             let decoded = text.map(|text| STANDARD.decode(text)).transpose();
             decoded.map_err(|error| format!("{key} of the secret {NAME} is not base64: {error}"))
         };
-        let material = Material {
+        Ok(Material {
             root: part(&self.keys.root)?,
             issuer_chain: part(&self.keys.issuer_chain)?,
             issuer_key: part(&self.keys.issuer_key)?,
             token_key: part(&self.keys.token_key)?,
             key_set: part(&self.keys.key_set)?,
-        };
-        if material.root.is_some() {
-            self.publish(&material).await?;
-        }
-        Ok(material)
+        })
     }
 
-    async fn save(&self, material: &Material) -> Result<(), String> {
+    async fn save(&self, material: &Material) -> Result<Saved, String> {
         let mut secret = self.get("secrets").await?;
         let parts = [
             (&self.keys.root, &material.root),
@@ -109,15 +94,36 @@ impl CredentialStore for SecretStore {
             (&self.keys.token_key, &material.token_key),
             (&self.keys.key_set, &material.key_set),
         ];
+        let mut overtaken = false;
         change(&mut secret, |data| {
             for (key, content) in parts {
-                if let Some(content) = content {
-                    data.insert(key.clone(), json!(STANDARD.encode(content)));
-                }
+                let Some(content) = content else { continue };
+                let content = json!(STANDARD.encode(content));
+                overtaken |= data.insert(key.clone(), content.clone()).is_some_and(|stored| stored != content);
             }
         });
-        self.put("secrets", &secret).await?;
-        self.publish(material).await
+        if overtaken || self.put("secrets", &secret).await? == Saved::Overtaken {
+            return Ok(Saved::Overtaken);
+        }
+        Ok(Saved::Done)
+    }
+
+    /// Whoever is faster writes the same.
+    async fn publish(&self, material: &Material) -> Result<(), String> {
+        let mut map = self.get("configmaps").await?;
+        let before = map.get("data").cloned();
+        change(&mut map, |data| {
+            for (key, content) in [(&self.keys.root, &material.root), (&self.keys.key_set, &material.key_set)] {
+                match content {
+                    Some(content) => data.insert(key.clone(), json!(String::from_utf8_lossy(content))),
+                    None => data.remove(key),
+                };
+            }
+        });
+        if map.get("data") != before.as_ref() {
+            self.put("configmaps", &map).await?;
+        }
+        Ok(())
     }
 }
 

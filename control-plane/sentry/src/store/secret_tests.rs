@@ -30,7 +30,8 @@ async fn material_comes_back_and_only_its_public_half_is_published() {
     let store = store(&fake).await;
     assert!(store.load().await.unwrap() == Material::default());
     assert!(fake.writes().is_empty());
-    store.save(&material()).await.unwrap();
+    assert_eq!(store.save(&material()).await.unwrap(), Saved::Done);
+    store.publish(&material()).await.unwrap();
     assert_eq!(fake.get(MAP)["data"], json!({"ca.crt": "root", "jwks.json": "{}"}));
     assert_eq!(fake.get(SECRET)["metadata"]["resourceVersion"], "7");
     assert!(store.load().await.unwrap() == material());
@@ -42,8 +43,19 @@ async fn a_config_map_that_differs_is_corrected() {
     let fake = FakeKube::default()
         .with(SECRET, json!({"data": {"ca.crt": STANDARD.encode("new")}}))
         .with(MAP, json!({"data": {"ca.crt": "old", "other": "stays"}}));
-    store(&fake).await.load().await.unwrap();
+    let store = store(&fake).await;
+    let loaded = store.load().await.unwrap();
+    assert!(fake.writes().is_empty(), "what is not verified is not published");
+    store.publish(&loaded).await.unwrap();
     assert_eq!(fake.get(MAP)["data"], json!({"ca.crt": "new", "other": "stays"}));
+}
+
+#[tokio::test]
+async fn what_somebody_else_stored_meanwhile_stays() {
+    let stored = json!({"data": {"ca.crt": STANDARD.encode("theirs")}});
+    let fake = FakeKube::default().with(SECRET, stored.clone()).with(MAP, json!({}));
+    assert_eq!(store(&fake).await.save(&material()).await.unwrap(), Saved::Overtaken);
+    assert_eq!((fake.get(SECRET), fake.writes()), (stored, Vec::new()));
 }
 
 #[tokio::test]

@@ -33,11 +33,12 @@ impl Kubernetes {
 
     /// Namespace and name of the service account of a token.
     async fn review(&self, token: &str) -> Result<(String, String), String> {
+        let sentry = self.sentry.to_string();
         let review = json!({
             "apiVersion": "authentication.k8s.io/v1",
             "kind": "TokenReview",
             "metadata": {"creationTimestamp": null},
-            "spec": {"token": token, "audiences": [LEGACY_AUDIENCE, self.sentry.to_string()]},
+            "spec": {"token": token, "audiences": [LEGACY_AUDIENCE, sentry]},
         });
         let answer = self.client.post("/apis/authentication.k8s.io/v1/tokenreviews", &review).await;
         let answer = answer.map_err(|error| format!("token review failed: {error}"))?;
@@ -47,6 +48,11 @@ impl Kubernetes {
         }
         if status.get("authenticated").and_then(Json::as_bool) != Some(true) {
             return Err("authentication failed".to_owned());
+        }
+        // A server that knows of audiences names those it found; one that does not has checked the token for itself.
+        let found = status.get("audiences").and_then(Json::as_array).map_or(&[][..], Vec::as_slice);
+        if !found.is_empty() && !found.iter().any(|one| *one == LEGACY_AUDIENCE || *one == sentry) {
+            return Err(format!("invalid token: it is for other audiences, expected {sentry}"));
         }
         let user = status.pointer("/user/username").and_then(Json::as_str).unwrap_or_default();
         match user.split(':').collect::<Vec<_>>()[..] {

@@ -50,6 +50,7 @@ async fn validator() -> (Kubernetes, FakeKube) {
     fake = fake
         .with_review("wrong", json!({"authenticated": false}))
         .with_review("told", json!({"error": "too old", "authenticated": true}))
+        .with_review("elsewhere", json!({"authenticated": true, "audiences": ["vault"], "user": {"username": "alice"}}))
         .with_review("human", json!({"authenticated": true, "user": {"username": "alice"}}));
     let sentry = SpiffeId::parse("spiffe://cluster.local/ns/system/dapr-sentry").unwrap();
     (Kubernetes::new(fake.client().await, sentry, &Logger::silent()), fake)
@@ -94,6 +95,7 @@ async fn everybody_else_is_refused_with_a_reason() {
         (token("both"), "system", "x", "cannot have annotation"),
         ("wrong".to_owned(), "ns", "shop", "authentication failed"),
         ("told".to_owned(), "ns", "shop", "invalid token: too old"),
+        ("elsewhere".to_owned(), "ns", "shop", "invalid token: it is for other audiences"),
         ("human".to_owned(), "ns", "shop", "not a properly structured service account token"),
         ("unknown".to_owned(), "ns", "shop", "token review failed"),
         (token("shop"), "ns", "", "app-id cannot be empty"),

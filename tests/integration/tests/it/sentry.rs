@@ -22,6 +22,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tonic::transport::Endpoint;
 
+const LOG: &str = "sentry.log";
 const SENTRY: &str = "spiffe://localhost/ns/default/dapr-sentry";
 
 pub(crate) struct Sentry {
@@ -35,6 +36,11 @@ pub(crate) struct Sentry {
 
 impl Sentry {
     fn spawn(directory: TempDir, flags: &[&str]) -> Self {
+        Self::spawn_with(directory, flags, &[])
+    }
+
+    /// Starts it with variables and does not wait; its log goes to [`Sentry::log`].
+    pub(crate) fn spawn_with(directory: TempDir, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let ports = [0; 4].map(|_: i32| reserve().unwrap());
         let [port, health, metrics, oidc] = [0, 1, 2, 3].map(|index: usize| ports[index].port());
         let mut command = Binary::find().unwrap().role_command("sentry");
@@ -47,19 +53,34 @@ impl Sentry {
         ]);
         command.args(["-listen-address=127.0.0.1", "-healthz-listen-address=127.0.0.1"]);
         command.args(["-metrics-listen-address=127.0.0.1", "-oidc-server-listen-address=127.0.0.1"]);
-        command.args(flags).env_remove("NAMESPACE").stdin(Stdio::null()).stdout(Stdio::null());
+        command.args(flags).env_remove("NAMESPACE").envs(environment.iter().copied()).stdin(Stdio::null());
+        command.stdout(std::fs::File::create(directory.path().join(LOG)).unwrap());
         ports.into_iter().for_each(pillion_testkit::Reserved::release);
         Self { child: command.spawn().unwrap(), directory, port, health, metrics, oidc }
     }
 
     pub(crate) async fn start(directory: TempDir, flags: &[&str]) -> Self {
         let sentry = Self::spawn(directory, flags);
+        sentry.wait_until_healthy().await;
+        sentry
+    }
+
+    pub(crate) async fn wait_until_healthy(&self) {
         eventually("sentry is healthy", Duration::from_secs(30), || async {
-            let reply = request(sentry.health, http::Method::GET, "/healthz", &[], "").await.ok()?;
+            let reply = request(self.health, http::Method::GET, "/healthz", &[], "").await.ok()?;
             (reply.status == 200).then_some(())
         })
         .await;
-        sentry
+    }
+
+    /// What it wrote to its standard output.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join(LOG)).unwrap()
+    }
+
+    /// The directory `--issuer-credentials` names.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     /// The file with its roots.
@@ -77,7 +98,17 @@ impl Sentry {
         anchors: TrustAnchors,
         request: SignCertificateRequest,
     ) -> Result<SignCertificateResponse, tonic::Status> {
-        let peer = Peer::Exactly(SpiffeId::parse(SENTRY).unwrap());
+        self.sign_as(SENTRY, anchors, request).await
+    }
+
+    /// The same where sentry has another identity.
+    pub(crate) async fn sign_as(
+        &self,
+        sentry: &str,
+        anchors: TrustAnchors,
+        request: SignCertificateRequest,
+    ) -> Result<SignCertificateResponse, tonic::Status> {
+        let peer = Peer::Exactly(SpiffeId::parse(sentry).unwrap());
         let tls = client(None, SharedAnchors::new(anchors), peer).unwrap();
         let connector = Dial { port: self.port, tls: Arc::new(tls) };
         let channel = Endpoint::from_static("http://sentry").connect_with_connector(connector).await;
@@ -120,7 +151,7 @@ impl Sentry {
         directory
     }
 
-    async fn exit_code(&mut self) -> Option<i32> {
+    pub(crate) async fn exit_code(&mut self) -> Option<i32> {
         for _ in 0..1000 {
             if let Some(status) = self.child.try_wait().unwrap() {
                 return status.code();
@@ -169,7 +200,7 @@ impl tower_service::Service<http::Uri> for Dial {
     }
 }
 
-fn asking(key: &PrivateKey) -> SignCertificateRequest {
+pub(crate) fn asking(key: &PrivateKey) -> SignCertificateRequest {
     SignCertificateRequest {
         id: "shop".to_owned(),
         namespace: "default".to_owned(),
@@ -179,7 +210,7 @@ fn asking(key: &PrivateKey) -> SignCertificateRequest {
 }
 
 /// The chain of an answer, after checking that it leads to the anchors the answer names.
-fn chain(answer: &SignCertificateResponse) -> Vec<Certificate> {
+pub(crate) fn chain(answer: &SignCertificateResponse) -> Vec<Certificate> {
     let chain = Certificate::from_pem(&answer.workload_certificate).unwrap();
     let anchors = TrustAnchors::from_pem(&answer.trust_chain_certificates[0]).unwrap();
     assert!(anchors.trusts_issuers(&chain[1..], SystemTime::now()));
