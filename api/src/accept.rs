@@ -1,7 +1,7 @@
 //! Accepting the connections of a front until it is stopped.
 //!
 //! *Job:* the loop both fronts have in common, for ports and for Unix sockets. *Neighbours:* `http::serve` and `grpc::serve`
-//! say what is done with a connection. *Invariant:* it returns when the last connection has ended.
+//! say what is done with a connection. *Invariant:* it returns when the last connection has ended or gone on with a successor.
 
 use std::future::Future;
 use std::io;
@@ -10,10 +10,11 @@ use std::time::Duration;
 
 use pillion_core::log::Logger;
 use pillion_runtime::loops::Loops;
+use pillion_runtime::socket::for_messages;
+use pillion_runtime::succession::{Seat, Server};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 /// Rest after a failed accept, which is mostly a lack of open files.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -38,7 +39,7 @@ impl Listener for TcpListener {
 
     async fn next(&self) -> io::Result<(std::net::TcpStream, Option<SocketAddr>)> {
         let (stream, peer) = self.accept().await?;
-        let _ = stream.set_nodelay(true); // only slower without it
+        let _ = for_messages(&stream); // only slower without it
         Ok((stream.into_std()?, Some(peer)))
     }
 
@@ -62,32 +63,33 @@ impl Listener for UnixListener {
 }
 
 /// What connections are accepted with.
-pub(crate) struct Acceptor<'a> {
+pub(crate) struct Acceptor<'a, V> {
     /// For the log.
     pub(crate) api: &'static str,
-    pub(crate) tasks: &'a TaskTracker,
+    pub(crate) server: &'a V,
     pub(crate) loops: &'a Loops,
     pub(crate) log: &'a Logger,
 }
 
 /// Spawns `serve` for each connection until cancelled, then waits for all of them.
-pub(crate) async fn accept<L, F>(
+pub(crate) async fn accept<V, L, F>(
     listener: L,
-    acceptor: Acceptor<'_>,
+    acceptor: Acceptor<'_, V>,
     cancel: &CancellationToken,
-    serve: impl Fn(L::Stream, Option<SocketAddr>) -> F + Clone + Send + 'static,
+    serve: impl Fn(Seat<V>, L::Stream, Option<SocketAddr>) -> F + Clone + Send + 'static,
 ) where
+    V: Server + Send + Sync + 'static,
     L: Listener,
     F: Future<Output = ()> + Send + 'static,
 {
-    let Acceptor { api, tasks, loops, log } = acceptor;
+    let Acceptor { api, server, loops, log } = acceptor;
     while let Some(accepted) = cancel.run_until_cancelled(listener.next()).await {
         match accepted {
             Ok((loose, peer)) => {
-                let (serve, log) = (serve.clone(), log.clone());
-                loops.spawn(tasks, move || async move {
+                let (seat, serve, log) = (Seat::new(server.clone(), cancel.clone()), serve.clone(), log.clone());
+                loops.spawn(move || async move {
                     match L::enter(loose) {
-                        Ok(stream) => serve(stream, peer).await,
+                        Ok(stream) => serve(seat, stream, peer).await,
                         Err(error) => log.warn(format_args!("cannot serve a connection on the {api} API: {error}")),
                     }
                 });
@@ -99,6 +101,6 @@ pub(crate) async fn accept<L, F>(
         }
     }
     drop(listener);
-    tasks.close();
-    tasks.wait().await;
+    server.tasks().close();
+    server.tasks().wait().await;
 }

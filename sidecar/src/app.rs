@@ -33,7 +33,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 /// Attempts between two lines about a missing app, about ten seconds.
 const ATTEMPTS_PER_LINE: u32 = 100;
 
-/// Makes the channel to the app; connects on first use.
+/// Makes the channel to the app; connects on first use, unless a channel before it had connections.
 ///
 /// # Errors
 /// A text that names the flag that cannot be used.
@@ -44,6 +44,7 @@ pub(crate) fn channel(
     health: AppHealth,
     pipeline: HttpPipeline,
     metrics: &Metrics,
+    before: Option<AppChannel>,
 ) -> Result<AppChannel, String> {
     let token = environment.non_empty("APP_API_TOKEN").map(|token| pillion_core::secret::Secret::new(token.to_owned()));
     let host = &options.app_channel_address;
@@ -54,8 +55,11 @@ pub(crate) fn channel(
         AppProtocol::Grpc | AppProtocol::Grpcs => {
             let make =
                 if options.app_protocol == AppProtocol::Grpcs { GrpcChannel::with_tls } else { GrpcChannel::new };
-            let channel =
+            let mut channel =
                 make(host, port, options.app_max_concurrency, token.as_ref(), options.max_body_bytes, health)?;
+            if let Some(AppChannel::Grpc(before)) = before {
+                channel = channel.over_those_of(&before);
+            }
             return Ok(AppChannel::Grpc(Arc::new(channel.with_metrics(metrics.clone()))));
         }
     };
@@ -67,7 +71,10 @@ pub(crate) fn channel(
         api_token: token,
         header_limit: options.read_buffer_bytes,
     };
-    let channel = HttpChannel::new(&options, health)?.with_pipeline(pipeline).with_metrics(metrics.clone());
+    let mut channel = HttpChannel::new(&options, health)?.with_pipeline(pipeline).with_metrics(metrics.clone());
+    if let Some(AppChannel::Http(before)) = before {
+        channel = channel.over_those_of(&before);
+    }
     Ok(AppChannel::Http(Arc::new(channel)))
 }
 

@@ -168,7 +168,10 @@ impl Process<'_> {
             match cause {
                 Cause::Signal(Received::Hangup) | Cause::Api(End::Restart) => {
                     match self.succeed(&sidecar, signals).await {
-                        Ok(Some(next)) => self.retire(std::mem::replace(&mut sidecar, next)),
+                        Ok(Some(next)) => {
+                            let before = std::mem::replace(&mut sidecar, next);
+                            self.retire(before, &sidecar);
+                        }
                         Ok(None) => {}
                         Err(received) => return self.end(sidecar, Cause::Signal(received), signals).await,
                     }
@@ -219,9 +222,10 @@ impl Process<'_> {
         }
     }
 
-    fn retire(&mut self, before: Sidecar) {
+    fn retire(&mut self, before: Sidecar, successor: &Sidecar) {
         while self.retiring.try_join_next().is_some() {}
         let (log, late, mut asked) = (self.log.clone(), self.late.0.clone(), before.asked());
+        let retired = before.retire(successor);
         self.retiring.spawn(async move {
             let forward = async {
                 let is_end = |asked: &Option<End>| matches!(asked, Some(End::Requested | End::Forced));
@@ -231,7 +235,7 @@ impl Process<'_> {
                 std::future::pending().await
             };
             let retired = tokio::select! {
-                retired = before.retire() => retired,
+                retired = retired => retired,
                 never = forward => never,
             };
             match retired {

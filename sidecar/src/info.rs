@@ -61,6 +61,12 @@ impl Info {
         });
     }
 
+    /// Waits until no restart is asked for.
+    pub(crate) async fn restart_withdrawn(&self) {
+        let mut end = self.end.subscribe();
+        let _ = end.wait_for(|end| *end != Some(End::Restart)).await; // cannot fail: the sender is here
+    }
+
     /// The board, and the breakers that let nothing through. A breaker is asked, because it must not report on the way of a call.
     fn parts(&self) -> Vec<Part> {
         let mut parts = self.board.parts();

@@ -19,7 +19,7 @@ use pillion_telemetry::metrics::{Metrics, process};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
-pub(crate) use settings::metrics;
+pub(crate) use settings::{increased_cardinality, metrics};
 
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);

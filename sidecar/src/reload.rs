@@ -42,6 +42,8 @@ const SCOPE: &str = "dapr.runtime.hotreload";
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);
 /// How long an empty file may be one whose content is still to come.
 const EMPTY_LIMIT: Duration = Duration::from_millis(300);
+/// How long a change of the resources waits for the successor a changed Configuration asks for, which takes it up itself.
+const SUCCESSOR_LIMIT: Duration = Duration::from_secs(5);
 
 /// Names of the resources in effect, for the metadata API.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -206,6 +208,7 @@ impl Reloader {
 
     async fn follow(&mut self) {
         self.note_endpoint_secrets().await;
+        self.check_configuration().await; // was read before the watch began
         let mut due = Instant::now() + self.interval;
         loop {
             let pass = tokio::select! {
@@ -248,7 +251,10 @@ impl Reloader {
             Ok(()) => self.is_well("the watch of the resources"),
             Err(error) => self.stands("the watch of the resources", WATCH_EFFECT, &error.to_string()),
         }
-        self.check_configuration().await;
+        if self.check_configuration().await {
+            // The successor reads everything itself. Only when there is none, the rest is for this one.
+            let _ = tokio::time::timeout(SUCCESSOR_LIMIT, self.parts.info.restart_withdrawn()).await;
+        }
         let Some(wanted) = self.read().await? else { return Ok(()) };
         let Parts { host, subscriptions, policies, configuration, .. } = &self.parts;
 
@@ -326,11 +332,11 @@ impl Reloader {
         loaded.unwrap_or_else(|error| Loaded { unreadable: vec![error.to_string()], ..Loaded::default() })
     }
 
-    /// Asks for a restart when the Configuration files say something else than what is in effect.
-    async fn check_configuration(&mut self) {
+    /// Asks for a restart when the Configuration files say something else than what is in effect; whether it did.
+    async fn check_configuration(&mut self) -> bool {
         let Parts { options, environment, configuration, info, .. } = &self.parts;
         if options.configurations.is_empty() {
-            return;
+            return false;
         }
         let operator = self.watch.operator().cloned();
         let (files, environment) = (options.configurations.clone(), environment.clone());
@@ -341,7 +347,7 @@ impl Reloader {
                 Some(pillion_resources::load_configuration(&files, &|name| environment.get(name).map(str::to_owned)))
             }
         };
-        let Ok(Some(read)) = tokio::task::spawn_blocking(read).await else { return };
+        let Ok(Some(read)) = tokio::task::spawn_blocking(read).await else { return false };
         match read {
             Ok((read, _)) if read == *configuration => {
                 self.asked = None;
@@ -357,12 +363,14 @@ impl Reloader {
                 info.request(End::Restart);
                 self.asked = Some(read);
                 self.is_well("the Configuration");
+                return true;
             }
             Err(findings) => {
                 let texts: Vec<String> = findings.iter().map(ToString::to_string).collect();
                 self.stands("the Configuration", "it stays as it was", &texts.join("; "));
             }
         }
+        false
     }
 
     async fn reload_endpoints(&mut self, wanted: &[HttpEndpoint]) {

@@ -16,6 +16,7 @@ use pillion_contract::{DiscoveryContext, Registry};
 use pillion_core::board::Board;
 use pillion_core::log::Logger;
 use pillion_identity::Identity;
+use pillion_invocation::Invoker;
 use pillion_invocation::endpoint::Endpoints;
 use pillion_runtime::app_channel::AppHealth;
 use pillion_runtime::resiliency::Policies;
@@ -36,11 +37,11 @@ use crate::options::{Mode, Options};
 use crate::tracing::Tracers;
 use crate::{metrics, reload, resources, security};
 use parts::{
-    access_control, app_connection, app_life, app_questions, component_host, features, invoker,
+    access_control, app_connection, app_life, app_questions, component_host, features, invoker, peers,
     warn_about_missing_parts,
 };
 use resolver::OpenResolver;
-use serving::{Parts, serve};
+use serving::{Parts, Servers, serve};
 
 /// The namespace of a sidecar without `NAMESPACE`.
 const DEFAULT_NAMESPACE: &str = "default";
@@ -54,6 +55,7 @@ const LINGER: Duration = Duration::from_secs(1);
 struct Before<'a> {
     listeners: Listeners,
     resolver: &'a OpenResolver,
+    invoker: &'a Invoker,
 }
 
 /// Why a sidecar ends by itself.
@@ -117,8 +119,10 @@ pub struct Sidecar {
     closing: CancellationToken,
     /// Servers take no more requests.
     serving: CancellationToken,
-    /// Connections without a request close.
+    /// Connections that cannot go on with a successor close when they are without a request.
     idle: CancellationToken,
+    invoker: Arc<Invoker>,
+    fronts: Servers,
     /// The ports, for a successor.
     listeners: Listeners,
     app_task: TaskTracker,
@@ -158,7 +162,7 @@ impl Sidecar {
     ) -> Result<Self, StartError> {
         let listeners =
             self.listeners.share().map_err(|error| StartError(format!("the ports cannot be handed on: {error}")))?;
-        let before = Before { listeners, resolver: &self.resolver };
+        let before = Before { listeners, resolver: &self.resolver, invoker: &self.invoker };
         start(options, environment, registry, log, Some(before)).await.map_err(StartError)
     }
 
@@ -168,18 +172,24 @@ impl Sidecar {
     }
 
     /// Hands over to a [successor](Self::successor): takes no more calls and messages, ends those under way, closes its components. The
-    /// ports and the name of the app stay, as they are the successor's.
+    /// ports, the connections and the name of the app stay, as they are the successor's.
     ///
     /// # Errors
     /// When that takes longer than `--dapr-graceful-shutdown-seconds`.
-    pub async fn retire(self) -> Result<(), StopError> {
+    pub fn retire(self, successor: &Self) -> impl Future<Output = Result<(), StopError>> + Send + 'static + use<> {
+        self.fronts.hand_over(&successor.fronts, &successor.serving);
+        self.end_after_successor()
+    }
+
+    async fn end_after_successor(self) -> Result<(), StopError> {
         self.closing.cancel();
         self.host.blocks.inputs.close(); // the successor has them all
         let drain = async {
             // Calls first: messages they publish to a broker inside this process still reach the app.
             self.serving.cancel();
             self.servers.close();
-            // A client that is about to send on a connection it kept gets its answer, and is told that it was the last one.
+            // Of the connections that cannot go on: a client that is about to send on one it kept gets its answer, and is told that it
+            // was the last one.
             let _ = tokio::time::timeout(LINGER, self.servers.wait()).await;
             self.idle.cancel();
             tokio::join!(self.subscriptions.shutdown(NEVER), self.host.blocks.inputs.shutdown(NEVER));
@@ -292,9 +302,9 @@ async fn start(
     log.info(if operator.is_some() { "kubernetes mode configured" } else { "standalone mode configured" });
     log.info(format_args!("app id: {}", options.app_id));
     warn_about_missing_parts(&options, &log);
-    let (listeners, old_resolver) = match before {
-        Some(Before { listeners, resolver }) => (listeners, Some(resolver)),
-        None => (Listeners::open(&options, &environment, &log)?, None),
+    let (listeners, old_resolver, old_invoker) = match before {
+        Some(Before { listeners, resolver, invoker }) => (listeners, Some(resolver), Some(invoker)),
+        None => (Listeners::open(&options, &environment, &log)?, None, None),
     };
     let kept_listeners = listeners.share().map_err(|error| format!("the ports cannot be kept: {error}"))?;
     let watch = reload::watch(&options, &configuration, operator.as_ref(), &log);
@@ -353,7 +363,10 @@ async fn start(
     let pipeline = host.pipeline("app", "spec.appHttpPipeline", &configuration.app_http_pipeline);
     let channel = options
         .app_port
-        .map(|port| app::channel(&options, port, &environment, health.clone(), pipeline.clone(), &recorded))
+        .map(|port| {
+            let before = old_invoker.and_then(Invoker::app_channel);
+            app::channel(&options, port, &environment, health.clone(), pipeline.clone(), &recorded, before)
+        })
         .transpose()?;
     let invoker = Arc::new(
         invoker(
@@ -366,7 +379,7 @@ async fn start(
             policies.clone(),
         )
         .controlled(access.clone())
-        .secured(tls.clone()),
+        .over(peers(&options, tls.as_ref(), old_invoker, &log)),
     );
     invoker.set_app_channel(channel.clone());
 
@@ -404,7 +417,7 @@ async fn start(
         tls: tls.as_ref(),
         access,
     };
-    serve(parts, listeners, &servers, &serving, &log)?;
+    let fronts = serve(parts, listeners, &servers, &serving, &log)?;
     info.outbound.ready("app");
 
     let closing = CancellationToken::new();
@@ -448,6 +461,8 @@ async fn start(
         closing,
         serving,
         idle,
+        invoker,
+        fronts,
         listeners: kept_listeners,
         app_task,
         servers,

@@ -12,6 +12,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tonic::Status;
 use tonic::body::Body;
 
@@ -25,16 +26,21 @@ struct Calls {
 }
 
 /// A call that is under way.
-pub(super) struct Call(Arc<Calls>);
+pub(super) struct Call {
+    calls: Arc<Calls>,
+    /// Whoever answers waits for its end.
+    _token: TaskTrackerToken,
+}
 
 impl Activity {
     pub(super) fn new() -> Self {
         Self(Arc::new(Calls { open: AtomicUsize::new(0), last_end: Mutex::new(Instant::now()) }))
     }
 
-    pub(super) fn begin(&self) -> Call {
+    /// Counts a call, also for whoever gave the token.
+    pub(super) fn begin(&self, token: TaskTrackerToken) -> Call {
         self.0.open.fetch_add(1, Ordering::Relaxed);
-        Call(self.0.clone())
+        Call { calls: self.0.clone(), _token: token }
     }
 
     /// Waits until there was no call for `limit`. *Cancel safe.*
@@ -60,8 +66,8 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        if self.0.open.fetch_sub(1, Ordering::Relaxed) == 1 {
-            *self.0.last_end.lock() = Instant::now();
+        if self.calls.open.fetch_sub(1, Ordering::Relaxed) == 1 {
+            *self.calls.last_end.lock() = Instant::now();
         }
     }
 }
@@ -97,7 +103,7 @@ mod tests {
     async fn a_connection_is_idle_when_its_last_call_ended_long_ago() {
         const LIMIT: Duration = Duration::from_secs(180);
         let activity = Activity::new();
-        let call = activity.begin();
+        let call = activity.begin(tokio_util::task::TaskTracker::new().token());
         let start = Instant::now();
         let end_later = async {
             tokio::time::sleep(Duration::from_secs(1000)).await;

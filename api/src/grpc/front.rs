@@ -15,6 +15,7 @@ use pillion_proto::durabletask::{ActivityResponse, CompleteTaskResponse, Workflo
 use pillion_proto::runtime::v1::dapr_server::DaprServer;
 use pillion_runtime::loops::Loops;
 use pillion_runtime::message::DAPR_API_TOKEN;
+use pillion_runtime::succession::{Server, Succession};
 use pillion_telemetry::metrics::Metrics;
 use pillion_telemetry::trace::Tracer;
 use tokio_util::task::TaskTracker;
@@ -64,7 +65,8 @@ pub struct GrpcFront {
     app_id: Arc<str>,
     info: Arc<dyn RuntimeInfo>,
     options: Arc<FrontOptions>,
-    pub(super) tasks: TaskTracker,
+    tasks: TaskTracker,
+    succession: Succession<Self>,
 }
 
 /// The workflow engine's service before there is an engine. Workers may say hello, and tell of work nobody gave them, as to an
@@ -99,6 +101,16 @@ impl TaskHubSidecarService for NoWorkflows {
     }
 }
 
+impl Server for GrpcFront {
+    fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    fn succession(&self) -> &Succession<Self> {
+        &self.succession
+    }
+}
+
 impl GrpcFront {
     /// Puts the service `Dapr` behind token and rules.
     pub fn new(api: GrpcApi, options: FrontOptions) -> Self {
@@ -117,6 +129,7 @@ impl GrpcFront {
                 .accept_compressed(CompressionEncoding::Gzip),
             options: Arc::new(options),
             tasks: TaskTracker::new(),
+            succession: Succession::default(),
         }
     }
 

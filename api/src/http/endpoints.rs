@@ -72,6 +72,9 @@ const fn row(
     Endpoint { call, name, verbs, version, route }
 }
 
+/// Name of the one endpoint besides service invocation whose name in API logs goes on.
+pub(super) const INVOKE_ACTOR: &str = "InvokeActor";
+
 const V1: &str = "v1.0";
 const ALPHA1: &str = "v1.0-alpha1";
 const ALPHA2: &str = "v1.0-alpha2";
@@ -107,7 +110,7 @@ pub(super) const ENDPOINTS: &[Endpoint] = &[
     row(Call::GetSecret, "GetSecret", &[Get], V1, "secrets/{secretStoreName}/{key}"),
     row(Call::Invoke, "InvokeService", &[], V1, "invoke/*"),
     row(Call::InvokeBinding, "InvokeBinding", WRITE, V1, "bindings/{name}"),
-    absent(Absent::Actors, "InvokeActor", ALL_FOUR, V1, "actors/{actorType}/{actorId}/method/{method}"),
+    absent(Absent::Actors, INVOKE_ACTOR, ALL_FOUR, V1, "actors/{actorType}/{actorId}/method/{method}"),
     absent(Absent::Actors, "ExecuteActorStateTransaction", WRITE, V1, "actors/{actorType}/{actorId}/state"),
     absent(Absent::Actors, "GetActorState", GET, V1, "actors/{actorType}/{actorId}/state/{key}"),
     absent(Absent::Actors, "RegisterActorReminder", WRITE, V1, "actors/{actorType}/{actorId}/reminders/{name}"),

@@ -8,22 +8,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-use http::header::HOST;
-use http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, Request, Uri};
 use http_body::Body as _;
 use pillion_core::log::{FieldValue, Level, Logger};
 use pillion_runtime::body::{Body, CollectError};
 use pillion_runtime::loops::Loops;
 use pillion_runtime::message::DAPR_API_TOKEN;
+use pillion_runtime::succession::{Server, Succession};
 use pillion_telemetry::trace::{TRACE_PARENT, TraceContext};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::cors::Cors;
-use super::endpoints::{Call, Endpoint};
+use super::endpoints::{Call, Endpoint, INVOKE_ACTOR};
 use super::observe::Observed;
 use super::respond::HttpResponse;
-use super::{HttpApi, HttpOptions, path, respond};
+use super::{HttpApi, HttpOptions, malformed, path, respond};
 use crate::token::is_same;
 
 /// The HTTP server. Cheap to clone.
@@ -31,7 +31,8 @@ use crate::token::is_same;
 pub struct HttpFront {
     pub(super) shared: Arc<Shared>,
     public: bool,
-    pub(super) tasks: TaskTracker,
+    tasks: TaskTracker,
+    succession: Succession<Self>,
 }
 
 pub(super) struct Shared {
@@ -51,17 +52,29 @@ pub(super) struct Incall {
     pub(super) peer: Option<SocketAddr>,
 }
 
+impl Server for HttpFront {
+    fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    fn succession(&self) -> &Succession<Self> {
+        &self.succession
+    }
+}
+
 impl HttpFront {
     /// Puts the blocks behind the routes.
     pub fn new(api: HttpApi, options: HttpOptions) -> Self {
         let cors = Cors::new(&options.allowed_origins);
         let api_log = options.log.scope("dapr.runtime.http-info");
-        Self { shared: Arc::new(Shared { api, options, cors, api_log }), public: false, tasks: TaskTracker::new() }
+        let shared = Arc::new(Shared { api, options, cors, api_log });
+        Self { shared, public: false, tasks: TaskTracker::new(), succession: Succession::default() }
     }
 
     /// The front of `--dapr-public-port`: health and metadata for everybody.
     pub fn public(&self) -> Self {
-        Self { shared: self.shared.clone(), public: true, tasks: TaskTracker::new() }
+        let shared = self.shared.clone();
+        Self { shared, public: true, tasks: TaskTracker::new(), succession: Succession::default() }
     }
 
     pub(super) fn log(&self) -> &Logger {
@@ -90,12 +103,8 @@ impl HttpFront {
 
     /// Answers one request.
     pub(super) async fn answer(&self, request: Request<Body>, peer: Option<SocketAddr>) -> HttpResponse {
-        if !path::has_valid_escapes(request.uri().path()) {
-            return respond::bad_request();
-        }
-        // RFC 9112 §3.2; what stands in front of a sidecar may believe the other of two.
-        if request.version() == Version::HTTP_11 && request.headers().get_all(HOST).iter().count() != 1 {
-            return respond::bad_request();
+        if let Some(response) = malformed::early(&request) {
+            return response;
         }
         let (parts, body) = request.into_parts();
         let mut call = Incall { verb: parts.method, uri: parts.uri, headers: parts.headers, body, peer };
@@ -177,7 +186,7 @@ impl Shared {
     }
 
     fn begin_log(&self, call: &Incall) -> Logged {
-        let trace = call.headers.get(TRACE_PARENT).filter(|_| self.api_log.is_tapped());
+        let trace = if self.api_log.is_tapped() { call.headers.get(TRACE_PARENT) } else { None };
         Logged {
             started: Instant::now(),
             verb: call.verb.clone(),
@@ -196,15 +205,18 @@ impl Shared {
         let method = match target {
             _ if !self.options.obfuscate_urls => [verb.as_str(), " ", &path::decode_path(uri.path())].concat().into(),
             Some(target) if endpoint.call == Call::Invoke => format!("{}/{target}", endpoint.name).into(),
+            _ if endpoint.name == INVOKE_ACTOR => {
+                format!("{INVOKE_ACTOR}/{}", path::actor(uri.path(), self.options.log_actor_ids)).into()
+            }
             _ => Cow::Borrowed(endpoint.name),
         };
         let agent = agent.as_ref().and_then(|agent| agent.to_str().ok());
         let elapsed = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
         let fields = [
-            ("method", FieldValue::Text(&method)),
             ("code", FieldValue::Number(response.status().as_u16().into())),
-            ("size", FieldValue::Number(response.body().size_hint().lower())),
             ("duration", FieldValue::Number(elapsed)),
+            ("method", FieldValue::Text(&method)),
+            ("size", FieldValue::Number(response.body().size_hint().lower())),
             ("useragent", FieldValue::Text(agent.unwrap_or_default())),
         ];
         let sent = if agent.is_some() { fields.len() } else { fields.len() - 1 };

@@ -27,7 +27,8 @@ use pillion_runtime::http1::server::Rewound;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio_util::sync::CancellationToken;
 
-use super::respond::{self, HttpResponse};
+use super::malformed::Refusal;
+use super::respond::HttpResponse;
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -90,7 +91,7 @@ pub(super) async fn accept(mut request: Request<Incoming>, settings: Vec<u8>, sl
     let connection = hyper::upgrade::on(&mut request);
     let (mut parts, body) = request.into_parts();
     // Its length was checked; what fails here is the client's connection.
-    let Ok(body) = Body::from(body).collect(0).await else { return respond::bad_request() };
+    let Ok(body) = Body::from(body).collect(0).await else { return Refusal::BAD_REQUEST.response() };
     for name in [CONNECTION, UPGRADE, HTTP2_SETTINGS] {
         parts.headers.remove(name);
     }

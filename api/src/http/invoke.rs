@@ -1,5 +1,6 @@
 //! Service invocation over HTTP: whom a call is for, and the answer of the app. *Source:* spec http_api.md §4.
 
+use std::borrow::Cow;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -7,11 +8,13 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_TYPE};
-use http::{HeaderMap, HeaderValue, Response, StatusCode};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use pillion_core::error::{ApiError, GrpcCode, table};
 use pillion_runtime::body::{Body, BodyError, CollectError};
-use pillion_runtime::message::{AppStatus, DAPR_APP_ID, EVENT_STREAM, InvokeRequest, InvokeResponse, wants_events};
+use pillion_runtime::message::{
+    AppStatus, DAPR_APP_ID, EVENT_STREAM, InvokeRequest, InvokeResponse, clean_path, wants_events,
+};
 use serde_json::{Map, Value};
 
 use super::front::{Incall, Shared};
@@ -20,6 +23,8 @@ use super::respond::{self, HttpResponse};
 use crate::error_labels::ErrorLabels;
 
 mod details;
+
+const TARGET: HeaderName = HeaderName::from_static(DAPR_APP_ID);
 
 impl Shared {
     pub(super) async fn invoke(&self, mut call: Incall) -> HttpResponse {
@@ -34,6 +39,8 @@ impl Shared {
         }
         let events = wants_events(&call.headers);
         let streams = call.body.known_length().is_none();
+        // Events of what is called over plain HTTP are passed on as they are; the rest is made a stream of events.
+        let passed_on = events && self.is_called_over_http(&target);
         let request = InvokeRequest {
             method,
             verb: call.verb,
@@ -45,9 +52,14 @@ impl Shared {
         match self.api.invoker.invoke(&target, request).await {
             Ok(answer) => {
                 let refused = matches!(answer.status, AppStatus::Http(code) if !(200..=399).contains(&code));
-                let mut response = app_response(answer, events);
+                let ends_here = refused && !streams || passed_on && is_success(answer.status);
+                let mut response = app_response(answer);
+                if events && !ends_here {
+                    say_events(response.headers_mut());
+                }
                 // As in the original: what an app refuses counts as an error of service invocation, but not of streams.
                 if refused && !streams {
+                    response.headers_mut().entry(CONTENT_TYPE).or_insert(HeaderValue::from_static("application/json"));
                     ErrorLabels::mark_as(response.extensions_mut(), &table::DIRECT_INVOKE);
                 }
                 response
@@ -60,24 +72,43 @@ impl Shared {
             }
         }
     }
+
+    /// Whether a call leaves this sidecar as an HTTP request, to its own app or to an endpoint outside.
+    fn is_called_over_http(&self, target: &str) -> bool {
+        let info = &self.api.info;
+        let is_own = match target.split_once('.') {
+            Some((id, namespace)) => id == info.app_id() && namespace == info.namespace(),
+            None => target == info.app_id(),
+        };
+        let is_url = || target.starts_with("http://") || target.starts_with("https://");
+        is_own || is_url() || info.metadata().http_endpoints.iter().any(|name| name == target)
+    }
 }
 
 /// The target and the method of a decoded path. The header is taken out, as it ends here.
 pub(super) fn find_target(path: &str, headers: &mut HeaderMap) -> Option<(String, String)> {
-    let method = |path: &str| pillion_runtime::message::clean_path(path);
-    if let Some(id) = headers.get(DAPR_APP_ID).and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty()) {
-        let found = (id.to_owned(), method(path));
-        headers.remove(DAPR_APP_ID);
-        return Some(found);
+    let (target, method) = named_target(path, headers)?;
+    let is_in_header = matches!(target, Cow::Borrowed(_));
+    let found = (target.into_owned(), clean_path(method));
+    if is_in_header {
+        headers.remove(TARGET);
+    }
+    Some(found)
+}
+
+/// The target of a decoded path, borrowed when a header names it, and the method before it is cleaned.
+pub(super) fn named_target<'a>(path: &'a str, headers: &'a HeaderMap) -> Option<(Cow<'a, str>, &'a str)> {
+    if let Some(id) = headers.get(TARGET).and_then(|id| id.to_str().ok()).filter(|id| !id.is_empty()) {
+        return Some((Cow::Borrowed(id), path));
     }
     if let Some(id) = headers.get(AUTHORIZATION).and_then(basic_target) {
-        return Some((id, method(path)));
+        return Some((Cow::Owned(id), path));
     }
     // The path is not cleaned: that would take a slash from `http://`.
     let rest = below(below(path, "v1.0")?, "invoke")?;
     let (id, rest) = rest.split_once("/method/").filter(|(id, _)| !id.is_empty())?;
     let target = path::unescape_parameter(id).ok().filter(|id| !id.is_empty()).unwrap_or_else(|| id.to_owned());
-    Some((target, method(rest)))
+    Some((Cow::Owned(target), rest))
 }
 
 /// What follows `/<segment>/`, with any number of slashes for one.
@@ -94,7 +125,18 @@ fn basic_target(value: &HeaderValue) -> Option<String> {
     (user.eq_ignore_ascii_case(DAPR_APP_ID) && !id.contains(':')).then(|| id.to_owned())
 }
 
-fn app_response(answer: InvokeResponse, events: bool) -> HttpResponse {
+/// Whether an app that is called over HTTP did what it was asked; a gRPC app sends no events by itself.
+fn is_success(status: AppStatus) -> bool {
+    matches!(status, AppStatus::Http(200..=299))
+}
+
+fn say_events(headers: &mut HeaderMap) {
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
+}
+
+fn app_response(answer: InvokeResponse) -> HttpResponse {
     let code = match answer.status {
         AppStatus::Http(code) => StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
         AppStatus::Grpc(0) => StatusCode::OK,
@@ -103,12 +145,6 @@ fn app_response(answer: InvokeResponse, events: bool) -> HttpResponse {
     let mut response = Response::new(answer.body);
     *response.status_mut() = code;
     *response.headers_mut() = answer.headers;
-    if events {
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(EVENT_STREAM));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        headers.insert(CONNECTION, HeaderValue::from_static("keep-alive"));
-    }
     response
 }
 

@@ -10,7 +10,9 @@ mod cors;
 mod endpoints;
 mod front;
 mod h2c;
+mod head;
 mod invoke;
+mod malformed;
 mod metadata;
 mod observe;
 mod path;
@@ -78,6 +80,8 @@ pub struct HttpOptions {
     pub api_logging: bool,
     /// Whether the log names endpoints instead of paths.
     pub obfuscate_urls: bool,
+    /// Whether the log then tells the ids of actors with their types (`http.increasedCardinality` of the metrics).
+    pub log_actor_ids: bool,
     /// Whether health checks are left out of the log.
     pub omit_health_checks: bool,
     /// `spec.httpPipeline` of the Configuration.

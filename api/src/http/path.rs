@@ -87,6 +87,18 @@ pub(crate) fn query_metadata(query: &str) -> std::collections::BTreeMap<String, 
     metadata
 }
 
+/// The actor a call of its method goes to: its type, with or without its id.
+pub(crate) fn actor(path: &str, with_id: bool) -> String {
+    let cleaned = clean(path);
+    let mut segments = cleaned.split('/').skip(3).map(|segment| unescape_parameter(segment).unwrap_or_default());
+    let mut name = segments.next().unwrap_or_default();
+    if with_id {
+        name.push('.');
+        name.push_str(&segments.next().unwrap_or_default());
+    }
+    name
+}
+
 #[cfg(test)]
 mod properties;
 
@@ -105,6 +117,17 @@ mod tests {
             ("/a/", "/a"),
         ] {
             assert_eq!(clean(path), cleaned, "{path}");
+        }
+    }
+
+    #[test]
+    fn an_actor_is_named_with_or_without_its_id() {
+        for (path, with_id, name) in [
+            ("/v1.0/actors/T/i/method/m", true, "T.i"),
+            ("/v1.0/actors/T/i/method/m", false, "T"),
+            ("//v1.0/actors//T%2F1/i%20x/method/m/", true, "T/1.i x"),
+        ] {
+            assert_eq!(actor(path, with_id), name, "{path}");
         }
     }
 

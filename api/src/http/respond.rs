@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use http::header::{CONNECTION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use http::header::{CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use pillion_core::error::{ApiError, ErrorDetail, Shape, table};
 use pillion_runtime::body::Body;
@@ -29,12 +29,41 @@ pub(crate) fn json_bytes(code: u16, body: impl Into<Body>) -> HttpResponse {
     response
 }
 
-/// Anything as JSON with status 200.
+/// Anything as JSON with status 200, and with a line end behind it as in the original, whose errors have none.
 pub(crate) fn json(value: &impl Serialize) -> HttpResponse {
     match serde_json::to_vec(value) {
-        Ok(bytes) => json_bytes(200, Body::full(bytes)),
+        Ok(mut bytes) => {
+            bytes.push(b'\n');
+            json_bytes(200, Body::full(safe_in_html(bytes)))
+        }
         Err(problem) => error(&ApiError::of(&table::INTERNAL, &[&problem])),
     }
+}
+
+/// JSON without the characters that mean something in a page; they can only stand in its texts. *Source:* Go's encoder.
+fn safe_in_html(json: Vec<u8>) -> Vec<u8> {
+    if !json.iter().any(|byte| matches!(byte, b'<' | b'>' | b'&' | 0xe2)) {
+        return json;
+    }
+    let mut safe = Vec::with_capacity(json.len() + 64);
+    let mut rest = &json[..];
+    while let Some((byte, after)) = rest.split_first() {
+        let (escaped, length): (&[u8], usize) = match rest {
+            [b'<', ..] => (b"\\u003c", 1),
+            [b'>', ..] => (b"\\u003e", 1),
+            [b'&', ..] => (b"\\u0026", 1),
+            [0xe2, 0x80, 0xa8, ..] => (b"\\u2028", 3),
+            [0xe2, 0x80, 0xa9, ..] => (b"\\u2029", 3),
+            _ => {
+                safe.push(*byte);
+                rest = after;
+                continue;
+            }
+        };
+        safe.extend_from_slice(escaped);
+        rest = &rest[length..];
+    }
+    safe
 }
 
 /// A status without body.
@@ -54,16 +83,10 @@ pub(crate) fn text(code: u16, message: &str) -> HttpResponse {
     response
 }
 
-/// The answer to what is no request, as the original's server gives it.
-pub(crate) fn bad_request() -> HttpResponse {
-    let mut response = text(400, "400 Bad Request");
-    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-    response
-}
-
 /// An error as the body of spec errors.md §1.
 pub(crate) fn error(error: &ApiError) -> HttpResponse {
-    let mut response = json_bytes(error.http, Body::full(in_order(&error_body(error))));
+    let body = in_order(&error_body(error)).into_bytes();
+    let mut response = json_bytes(error.http, Body::full(safe_in_html(body)));
     ErrorLabels::mark(response.extensions_mut(), error);
     response
 }
@@ -142,6 +165,17 @@ mod tests {
 
     async fn body(response: HttpResponse) -> Value {
         serde_json::from_slice(&response.into_body().collect(0).await.unwrap()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn json_ends_with_a_line_and_errors_do_not() {
+        let whole = async |response: HttpResponse| response.into_body().collect(0).await.unwrap();
+        assert_eq!(
+            whole(json(&["a<b>&c", "d\u{2028}\u{2029}\u{2030}é"])).await,
+            "[\"a\\u003cb\\u003e\\u0026c\",\"d\\u2028\\u2029\u{2030}é\"]\n"
+        );
+        let error = error(&ApiError::new(&table::BAD_REQUEST, "<"));
+        assert_eq!(whole(error).await, "{\"errorCode\":\"ERR_BAD_REQUEST\",\"message\":\"\\u003c\"}");
     }
 
     #[tokio::test]

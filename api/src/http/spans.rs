@@ -4,9 +4,9 @@
 //! context to pass on in the request's `traceparent`. *Invariant:* a request that is not sampled gets a context and nothing more;
 //! the token of the API is never an attribute.
 
-use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue};
-use pillion_runtime::message::{DAPR_API_TOKEN, DAPR_APP_ID, clean_path};
+use http::header::Entry;
+use http::{HeaderMap, HeaderValue};
+use pillion_runtime::message::{DAPR_API_TOKEN, clean_path};
 use pillion_telemetry::trace::{
     BAGGAGE, BaggageError, NO_CONTEXT, Span, SpanKind, Started, TRACE_PARENT, TRACE_STATE, TraceContext, check_baggage,
     forget_state, http_failure,
@@ -14,7 +14,7 @@ use pillion_telemetry::trace::{
 
 use super::endpoints::Call;
 use super::front::{Incall, Shared};
-use super::invoke::find_target;
+use super::invoke::named_target;
 use super::path;
 use super::respond::{self, HttpResponse};
 
@@ -36,14 +36,18 @@ impl Shared {
     }
 
     fn trace(&self, call: &mut Incall) -> Result<Trace, BaggageError> {
-        let baggage = baggage(&call.headers)?;
+        let seen = Seen::in_headers(&call.headers);
+        let baggage = if seen.baggage { baggage(&call.headers)? } else { None };
         let tracer = &self.options.tracer;
-        let parent = call.headers.get(TRACE_PARENT).and_then(TraceContext::of_value);
-        forget_state(&mut call.headers, parent.is_some());
+        let parent = if seen.parent { call.headers.get(TRACE_PARENT).and_then(TraceContext::of_value) } else { None };
+        if seen.state {
+            forget_state(&mut call.headers, parent.is_some());
+        }
+        let state = if seen.state { call.headers.get(TRACE_STATE).cloned() } else { None };
         // The name follows when it is known what the call is for.
         let Started { context, span } = tracer.start(SpanKind::Client, parent, String::new);
         let span = span.map(|mut span| {
-            self.describe(&mut span, call);
+            self.describe(&mut span, call, state.as_ref());
             span
         });
         let value = context.filter(|_| tracer.is_on()).map(TraceContext::to_value);
@@ -58,10 +62,10 @@ impl Shared {
                 None
             }
         };
-        Ok(Trace { span, parent: value, state: call.headers.get(TRACE_STATE).cloned(), baggage })
+        Ok(Trace { span, parent: value, state, baggage })
     }
 
-    fn describe(&self, span: &mut Span, call: &Incall) {
+    fn describe(&self, span: &mut Span, call: &Incall, state: Option<&HeaderValue>) {
         let path = path::decode_path(call.uri.path());
         for (name, value) in &call.headers {
             let name = name.as_str();
@@ -69,7 +73,7 @@ impl Shared {
                 span.set(name, String::from_utf8_lossy(value.as_bytes()));
             }
         }
-        if let Some(state) = call.headers.get(TRACE_STATE).and_then(|state| state.to_str().ok()) {
+        if let Some(state) = state.and_then(|state| state.to_str().ok()) {
             span.set_state(state);
         }
         let api = [call.verb.as_str(), " ", &path];
@@ -85,8 +89,8 @@ impl Shared {
         span.set("http.request.method", call.verb.as_str());
         span.set("url.full", call.uri.path_and_query().map_or("", |target| target.as_str()));
         if let Some(peer) = call.peer {
-            span.set_shown("server.address", peer.ip());
-            span.set_shown("server.port", peer.port());
+            span.set_address("server.address", peer.ip());
+            span.set_number("server.port", peer.port());
         }
     }
 }
@@ -95,9 +99,9 @@ impl Trace {
     pub(super) fn finish(self, mut response: HttpResponse) -> HttpResponse {
         let headers = response.headers_mut();
         if let Some(parent) = self.parent
-            && !headers.contains_key(TRACE_PARENT)
+            && let Entry::Vacant(place) = headers.entry(TRACE_PARENT)
         {
-            headers.insert(TRACE_PARENT, parent);
+            place.insert(parent);
             if let Some(state) = self.state {
                 headers.insert(TRACE_STATE, state);
             }
@@ -107,12 +111,35 @@ impl Trace {
         }
         if let Some(mut span) = self.span {
             let code = response.status().as_u16();
-            span.set_shown("dapr.status_code", code);
+            span.set_number("dapr.status_code", code);
             if let Some(reason) = http_failure(code) {
                 span.fail(reason);
             }
         }
         response
+    }
+}
+
+/// Which headers of tracing there are: looked for all at once, since most requests have none of them.
+#[derive(Default)]
+struct Seen {
+    parent: bool,
+    state: bool,
+    baggage: bool,
+}
+
+impl Seen {
+    fn in_headers(headers: &HeaderMap) -> Self {
+        let mut seen = Self::default();
+        for name in headers.keys() {
+            match name.as_str() {
+                "traceparent" => seen.parent = true,
+                "tracestate" => seen.state = true,
+                "baggage" => seen.baggage = true,
+                _ => {}
+            }
+        }
+        seen
     }
 }
 
@@ -132,18 +159,10 @@ fn baggage(headers: &HeaderMap) -> Result<Option<HeaderValue>, BaggageError> {
 
 /// Whom a service invocation is for; gives the name of the span.
 fn describe_invoke(span: &mut Span, path: &str, headers: &HeaderMap) -> Option<String> {
-    // What names the target is taken out where it is looked for, so only that is copied.
-    let mut few = HeaderMap::new();
-    let named = headers.get(DAPR_APP_ID).filter(|id| id.to_str().is_ok_and(|id| !id.is_empty()));
-    if let Some(id) = named {
-        few.insert(HeaderName::from_static(DAPR_APP_ID), id.clone());
-    } else if let Some(credentials) = headers.get(AUTHORIZATION) {
-        few.insert(AUTHORIZATION, credentials.clone());
-    }
-    let (target, method) = find_target(path, &mut few)?;
+    let (target, method) = named_target(path, headers)?;
     span.set("rpc.service", "ServiceInvocation");
     span.set("net.peer.name", &target);
-    Some(["CallLocal/", &target, "/", &method].concat())
+    Some(["CallLocal/", &target, "/", &clean_path(method)].concat())
 }
 
 /// Which component or actor a call is for; `path` is cleaned and still escaped. Gives the name of the span where it is not the

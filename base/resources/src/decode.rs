@@ -232,5 +232,6 @@ pub(crate) fn other(document: &Json, kind: &str, origin: Origin) -> Other {
         name,
         origin,
         document: document.clone(),
+        is_refused: false,
     }
 }

@@ -205,7 +205,7 @@ impl<'a> Loader<'a> {
                     scopes: &other.scopes,
                     origin: &other.origin,
                 };
-                if self.admit(&meta) {
+                if self.admit(&meta) && !other.is_refused {
                     self.loaded.others.push(resource(other));
                 }
             }

@@ -35,6 +35,8 @@ pub(crate) struct Other {
     pub(crate) log_name: String,
     pub(crate) origin: Origin,
     pub(crate) document: serde_json::Value,
+    /// It has mistakes that keep it from being loaded.
+    pub(crate) is_refused: bool,
 }
 
 /// Reads one document; problems go to `findings`. `None` when it loads nothing.
@@ -100,7 +102,18 @@ pub(crate) fn read(
             }
             _ => {
                 rules::other(&mut checker, kind.name, &document);
-                Manifest::Other(decode::other(&document, kind.name, origin))
+                let mut other = decode::other(&document, kind.name, origin);
+                // An MCPServer may say that its errors are to be ignored; the block that takes it decides.
+                if kind.name == "WorkflowAccessPolicy" {
+                    for error in checker.findings.iter_mut().filter(|finding| finding.is_error()) {
+                        other.is_refused = true;
+                        error.message = format!(
+                            "WorkflowAccessPolicy {:?} failed validation, skipping: {}",
+                            other.name, error.message
+                        );
+                    }
+                }
+                Manifest::Other(other)
             }
         })
     };

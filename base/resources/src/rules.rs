@@ -19,6 +19,9 @@ pub(crate) use other::other;
 pub(crate) use references::references;
 pub(crate) use resiliency::{PolicyReference, resiliency, unknown_policies};
 
+/// Longer expressions are nobody's; the time to parse one grows with its length.
+const PARSED_BYTES_MAX: usize = 16 * 1024;
+
 /// First parts of component types.
 const CATEGORIES: [&str; 11] = [
     "bindings",
@@ -324,7 +327,7 @@ pub(crate) fn subscription(checker: &mut Checker, subscription: &Subscription, a
     }
 }
 
-/// A light look at a CEL expression: brackets, quotes, a single `=`, and what it ends with.
+/// Problem of a CEL expression: what is often got wrong in plain words, then whatever the parser says.
 pub(crate) fn expression_problem(expression: &str) -> Option<String> {
     let (mut open, mut quote, mut bare) = (Vec::new(), None, String::new());
     let mut characters = expression.chars();
@@ -386,7 +389,20 @@ pub(crate) fn expression_problem(expression: &str) -> Option<String> {
             return Some(format!("{word} is not an operator; write {operator}"));
         }
     }
-    None
+    syntax_problem(expression)
+}
+
+/// What the parser of the sidecar says, with the column; an expression it cannot read is not used.
+fn syntax_problem(expression: &str) -> Option<String> {
+    if expression.len() > PARSED_BYTES_MAX {
+        return Some(format!("it is longer than {PARSED_BYTES_MAX} bytes"));
+    }
+    let errors = cel::Program::compile(expression).err()?.errors;
+    let Some(error) = errors.first() else { return Some("it cannot be read".to_owned()) };
+    // What could stand there instead is a list of all that begins an expression.
+    let message = error.msg.split(" expecting ").next().unwrap_or_default().trim_start_matches("Syntax error: ");
+    let message = message.replace("'<EOF>'", "the end").replace("<EOF>", "the end");
+    Some(format!("{message} (line {}, column {})", error.pos.0.max(1), error.pos.1.max(1)))
 }
 
 #[cfg(test)]
@@ -406,7 +422,24 @@ mod tests {
         for text in good {
             assert_eq!(expression_problem(text), None, "{text}");
         }
-        let bad = ["event.type = 'a'", "(a", "a)", "\"open", "a ==", "&& b", "a and b", "[1)", "a &&"];
+        let deep = "(".repeat(4000) + "a" + &")".repeat(4000);
+        let long = "a || ".repeat(4000) + "a";
+        let bad = [
+            "event.type = 'a'",
+            "(a",
+            "a)",
+            "\"open",
+            "a ==",
+            "&& b",
+            "a and b",
+            "[1)",
+            "a &&",
+            "a b",
+            "a > > b",
+            "1..2",
+            &deep,
+            &long,
+        ];
         for text in bad {
             assert!(expression_problem(text).is_some(), "{text}");
         }

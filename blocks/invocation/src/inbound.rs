@@ -1,11 +1,12 @@
 //! The internal gRPC server: calls of other sidecars to the app of this one.
 
-use std::io;
+mod connection;
+
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::{Connection, SendResponse};
+use h2::server::SendResponse;
 use h2::{RecvStream, SendStream};
 use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderValue, Request, Response};
@@ -13,42 +14,32 @@ use pillion_core::error::GrpcCode;
 use pillion_core::log::Logger;
 use pillion_runtime::app_channel::AppChannel;
 use pillion_runtime::body::{Body, BodyError};
-use pillion_runtime::corked::Corked;
-use pillion_runtime::http1::server::{End, serve_until};
 use pillion_runtime::loops::Loops;
 use pillion_runtime::message::{CALLER_APP_ID, InvokeRequest, InvokeResponse, NO_VERB, known_verb, normalize_in_place};
-use pillion_runtime::socket::UnixSocket;
-use pillion_security::mutual::peer_id;
+use pillion_runtime::succession::{Seat, Server, Succession};
 use pillion_security::{MutualTls, SpiffeId};
 use pillion_telemetry::metrics::{Metrics, ServiceMetrics};
 use pillion_telemetry::trace::{TraceContext, Tracer, context_of_headers};
 use prost::Message;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream, UnixListener};
+use tokio::net::{TcpListener, UnixListener};
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::access::{AccessControl, Asked, correct_caller};
 use crate::direct;
-use crate::lingering;
 use crate::peer::{CALL_LOCAL, CALL_LOCAL_STREAM, OWN_AGENT, PeerError};
 use crate::proxy;
 use crate::shortcut::Shortcut;
 use crate::spans;
 use crate::stream::{Direction, MessageStream, send_payloads, send_with_capacity};
 use crate::wire::{WireError, decode_invoke_request, decode_request, first_response_frame};
+use connection::{log_end, serve_tcp, serve_unix};
 
 /// Bodies up to this size are sent in one message with their head.
 const INLINE_BODY: u64 = 64 * 1024;
 /// Paths of the sidecars' own service; every other one is the app's.
 const OWN_SERVICE: &str = "/dapr.proto.internals.v1.ServiceInvocation/";
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
-/// The first byte of a TLS client.
-const TLS_HANDSHAKE: u8 = 22;
-/// Time for the handshake of TLS. *Source:* the gRPC library of the original allows 120 s.
-const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Wait after a connection that could not be accepted.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 /// The offer of a sidecar without a [`Shortcut`].
@@ -70,14 +61,23 @@ pub struct InternalServer {
     metrics: Metrics,
     log: Logger,
     tasks: TaskTracker,
+    succession: Succession<Self>,
     /// `None` = plain connections.
     tls: Option<TlsAcceptor>,
     access: Option<Arc<AccessControl>>,
     /// What tells another Pillion how it can call without gRPC.
     offer: HeaderValue,
     loops: Loops,
-    /// When connections without a call close; `None` = as soon as the server is to end.
-    idle: Option<CancellationToken>,
+}
+
+impl Server for InternalServer {
+    fn tasks(&self) -> &TaskTracker {
+        &self.tasks
+    }
+
+    fn succession(&self) -> &Succession<Self> {
+        &self.succession
+    }
 }
 
 impl InternalServer {
@@ -93,11 +93,11 @@ impl InternalServer {
             metrics,
             log,
             tasks,
+            succession: Succession::default(),
             tls: None,
             access: None,
             offer: NO_SHORTCUT,
             loops: Loops::default(),
-            idle: None,
         }
     }
 
@@ -105,13 +105,6 @@ impl InternalServer {
     #[must_use]
     pub fn on(self, loops: Loops) -> Self {
         Self { loops, ..self }
-    }
-
-    /// The same, keeping connections that wait for a call until `idle` is cancelled: a caller that is about to use one gets its
-    /// answer, and is told that it was the last.
-    #[must_use]
-    pub fn lingering(self, idle: CancellationToken) -> Self {
-        Self { idle: Some(idle), ..self }
     }
 
     /// The same over mutual TLS, if there is one; plain connections are refused then.
@@ -142,11 +135,17 @@ impl InternalServer {
         Self { tracer, app_id: app_id.into(), ..self }
     }
 
-    /// Accepts until cancelled, then lets the calls under way finish.
-    pub async fn serve(mut self, listener: TcpListener, shortcut: Option<Shortcut>, cancel: CancellationToken) {
-        if let Some(Shortcut { listener, name }) = shortcut {
-            // Names are plain text, so this cannot fail.
-            self.offer = HeaderValue::from_str(&name).unwrap_or(NO_SHORTCUT);
+    /// The same, telling callers on this machine of its Unix socket.
+    #[must_use]
+    pub fn offering(self, shortcut: Option<&Shortcut>) -> Self {
+        // Names are plain text, so this cannot fail.
+        let offer = shortcut.and_then(|shortcut| HeaderValue::from_str(&shortcut.name).ok());
+        Self { offer: offer.unwrap_or(NO_SHORTCUT), ..self }
+    }
+
+    /// Accepts until cancelled, then lets the calls under way finish. Its connections go on with the successor, if there is one.
+    pub async fn serve(self, listener: TcpListener, shortcut: Option<Shortcut>, cancel: CancellationToken) {
+        if let Some(Shortcut { listener, .. }) = shortcut {
             let (server, cancel) = (self.clone(), cancel.clone());
             self.tasks.spawn(async move { server.accept_by_shortcut(listener, cancel).await });
         }
@@ -157,9 +156,10 @@ impl InternalServer {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (server, cancel, stream) = (self.clone(), cancel.clone(), stream.into_std());
-                    self.loops.spawn(&self.tasks, move || async move {
-                        server.log_end(server.serve_tcp(stream, cancel).await);
+                    let (seat, stream) = (Seat::new(self.clone(), cancel.clone()), stream.into_std());
+                    self.loops.spawn(move || async move {
+                        let log = seat.server.log.clone();
+                        log_end(&log, serve_tcp(seat, stream).await);
                     });
                 }
                 Err(error) => {
@@ -180,119 +180,12 @@ impl InternalServer {
                 tokio::time::sleep(ACCEPT_PAUSE).await; // no more files; the port's log line tells
                 continue;
             };
-            let (server, cancel, stream) = (self.clone(), cancel.clone(), stream.into_std());
-            self.loops.spawn(&self.tasks, move || async move {
-                server.log_end(server.serve_unix(stream, cancel).await);
+            let (seat, stream) = (Seat::new(self.clone(), cancel.clone()), stream.into_std());
+            self.loops.spawn(move || async move {
+                let log = seat.server.log.clone();
+                log_end(&log, serve_unix(seat, stream).await);
             });
         }
-    }
-
-    async fn serve_tcp(
-        &self,
-        stream: io::Result<std::net::TcpStream>,
-        cancel: CancellationToken,
-    ) -> Result<(), BodyError> {
-        let stream = TcpStream::from_std(stream?)?;
-        let _ = stream.set_nodelay(true); // only slower without it
-        match self.tls.clone() {
-            None => self.accepted(stream, cancel).await,
-            Some(tls) => self.accepted_secured(tls, stream, cancel).await,
-        }
-    }
-
-    async fn serve_unix(
-        &self,
-        stream: io::Result<std::os::unix::net::UnixStream>,
-        cancel: CancellationToken,
-    ) -> Result<(), BodyError> {
-        let stream = UnixSocket::new(stream?)?;
-        match self.tls.clone() {
-            None => Ok(self.serve_direct(stream, None, cancel).await?),
-            Some(tls) => self.accepted_secured(tls, stream, cancel).await,
-        }
-    }
-
-    fn log_end(&self, ended: Result<(), BodyError>) {
-        if let Err(error) = ended {
-            self.log.debug(format_args!("connection of another sidecar ended: {error}"));
-        }
-    }
-
-    async fn accepted(&self, stream: TcpStream, cancel: CancellationToken) -> Result<(), BodyError> {
-        match self.idle(&cancel).run_until_cancelled(begins_as_grpc(&stream)).await {
-            Some(true) => Ok(self.serve_connection(stream, None, cancel).await?),
-            Some(false) => Ok(self.serve_direct(stream, None, cancel).await?),
-            None => Ok(()), // stopped before anything was asked
-        }
-    }
-
-    async fn accepted_secured<S>(&self, tls: TlsAcceptor, stream: S, cancel: CancellationToken) -> Result<(), BodyError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
-        let Some(done) = self.idle(&cancel).run_until_cancelled(handshake).await else { return Ok(()) };
-        let stream = Box::new(done.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??);
-        let session = stream.get_ref().1;
-        let peer = peer_id(session.peer_certificates());
-        if peer.is_none() {
-            // The handshake asks for an identity; without one access control would take the caller for a plain one.
-            return Err("the certificate of the caller has no identity".into());
-        }
-        if session.alpn_protocol() == Some(direct::ALPN) {
-            Ok(self.serve_direct(stream, peer, cancel).await?)
-        } else {
-            Ok(self.serve_connection(stream, peer, cancel).await?)
-        }
-    }
-
-    async fn serve_connection<S>(&self, stream: S, peer: PeerId, cancel: CancellationToken) -> Result<(), h2::Error>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let (stream, returned) = lingering::lend(stream);
-        let mut connection: Connection<_, Bytes> = h2::server::Builder::new()
-            .initial_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
-            .handshake(Corked::new(stream))
-            .await?;
-        let mut draining = false;
-        loop {
-            let next = tokio::select! {
-                () = cancel.cancelled(), if !draining => {
-                    draining = true;
-                    connection.graceful_shutdown();
-                    continue;
-                }
-                next = connection.accept() => next,
-            };
-            let Some(next) = next else {
-                drop(connection);
-                if draining {
-                    lingering::read_to_end(returned).await;
-                }
-                return Ok(());
-            };
-            let (request, respond) = next?;
-            let (server, peer) = (self.clone(), peer.clone());
-            self.tasks.spawn(async move { server.handle(request, respond, peer.as_deref()).await });
-        }
-    }
-
-    /// Serves calls of another Pillion that need no gRPC; see [`direct`]. What is no such call ends the connection.
-    async fn serve_direct<S>(&self, stream: S, peer: PeerId, cancel: CancellationToken) -> io::Result<()>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        let answer = |request| self.answer_direct(request, peer.as_deref());
-        match serve_until(stream, direct::HEAD_BYTES_MAX, &cancel, self.idle(&cancel), answer).await? {
-            End::Closed => Ok(()),
-            End::Other(_) => Err(io::Error::other("not a call of another sidecar")),
-        }
-    }
-
-    fn idle<'a>(&'a self, cancel: &'a CancellationToken) -> &'a CancellationToken {
-        self.idle.as_ref().unwrap_or(cancel)
     }
 
     async fn answer_direct(&self, request: Request<Body>, peer: Option<&SpiffeId>) -> Response<Body> {
@@ -432,14 +325,6 @@ impl InternalServer {
 /// The caller as metrics name it.
 fn name_of(caller: Option<&HeaderValue>) -> &str {
     caller.and_then(|caller| caller.to_str().ok()).unwrap_or("unknown")
-}
-
-/// Whether a connection begins with the first bytes of HTTP/2, or of TLS: a client that expects TLS here understands from
-/// the first bytes of an HTTP/2 server what is wrong, as with the original. Only looks at them.
-async fn begins_as_grpc(stream: &TcpStream) -> bool {
-    let mut first = [0; 3];
-    // The preface comes in one packet; a client that sends less than three bytes speaks neither protocol.
-    matches!(stream.peek(&mut first).await, Ok(3)) && (first == *b"PRI" || first[0] == TLS_HANDSHAKE)
 }
 
 /// `offer`: the caller is a Pillion too. It takes the end of the stream for OK, which saves both sides a packet; any other

@@ -6,6 +6,7 @@
 //! memory is limited and only read when a retry may need it.
 
 pub mod access;
+mod dialing;
 mod direct;
 pub mod endpoint;
 pub mod inbound;
@@ -14,6 +15,7 @@ pub mod outbound;
 mod peer;
 mod policy;
 mod proxy;
+mod rotation;
 mod shortcut;
 mod spans;
 mod stream;

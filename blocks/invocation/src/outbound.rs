@@ -3,7 +3,6 @@
 use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,12 +18,12 @@ use pillion_runtime::message::{
     normalize_in_place, strip_hop_by_hop,
 };
 use pillion_runtime::resiliency::{BuiltIn, Failure, FailureClass, Policies};
-use pillion_security::MutualTls;
 use pillion_telemetry::metrics::{CallKind, Metrics};
 
 use crate::access::AccessControl;
 use crate::endpoint::{Endpoint, Endpoints};
 use crate::peer::{PeerError, PeerPool};
+use crate::rotation::Rotation;
 
 /// Bodies of a known length up to this size are read before the call, so that it can be repeated.
 const REPLAY_LIMIT: u64 = 64 * 1024;
@@ -52,9 +51,9 @@ pub struct Invoker {
     forwarded: Vec<(HeaderName, HeaderValue)>,
     resolver: Arc<dyn NameResolver>,
     pub(crate) endpoints: Endpoints,
-    peers: PeerPool,
+    peers: Arc<PeerPool>,
     channel: RwLock<Option<AppChannel>>,
-    rotation: AtomicUsize,
+    rotation: Rotation,
     pub(crate) policies: Arc<Policies>,
     pub(crate) metrics: Metrics,
     pub(crate) access: Option<Arc<AccessControl>>,
@@ -86,9 +85,9 @@ impl Invoker {
         policies: Arc<Policies>,
         log: Logger,
     ) -> Self {
-        let peers = PeerPool::new(options.max_body_bytes, log);
+        let peers = Arc::new(PeerPool::new(options.max_body_bytes, log));
         let forwarded = forwarded_headers(&options.host_address, &options.host_name);
-        let (channel, rotation) = (RwLock::new(None), AtomicUsize::new(0));
+        let (channel, rotation) = (RwLock::new(None), Rotation::default());
         let metrics = Metrics::off();
         let access = None;
         Self { options, forwarded, resolver, endpoints, peers, channel, rotation, policies, metrics, access }
@@ -100,10 +99,10 @@ impl Invoker {
         Self { metrics, ..self }
     }
 
-    /// The same, calling other sidecars over mutual TLS.
+    /// The same, calling other sidecars over these connections.
     #[must_use]
-    pub fn secured(self, tls: Option<MutualTls>) -> Self {
-        Self { peers: self.peers.secured(tls), ..self }
+    pub fn over(self, peers: Arc<PeerPool>) -> Self {
+        Self { peers, ..self }
     }
 
     /// The same, with the rules for calls of the own app: gRPC calls it passes to itself are under them too.
@@ -128,7 +127,7 @@ impl Invoker {
     }
 
     /// The connections to other sidecars.
-    pub fn peers(&self) -> &PeerPool {
+    pub fn peers(&self) -> &Arc<PeerPool> {
         &self.peers
     }
 
@@ -310,13 +309,12 @@ impl Invoker {
         let request = resolve_request(target);
         let mut attempt = 0;
         loop {
-            let addresses = self.resolver.resolve(&request).await.map_err(|error| {
+            let mut addresses = self.resolver.resolve(&request).await.map_err(|error| {
                 let code = if error.kind == ErrorKind::NotFound { GrpcCode::NotFound } else { GrpcCode::Unknown };
                 PeerError::plain(code, error.to_string())
             })?;
             if !addresses.is_empty() {
-                let index = self.rotation.fetch_add(1, Ordering::Relaxed) % addresses.len();
-                return Ok(addresses[index].clone());
+                return Ok(addresses.swap_remove(self.rotation.next(&target.app_id, addresses.len())));
             }
             if attempt == RESOLVE_RETRIES {
                 let message =

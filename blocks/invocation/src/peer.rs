@@ -1,19 +1,22 @@
 //! Connections to other sidecars.
 //!
-//! One HTTP/2 connection per address and event loop, more when its streams run out; idle ones are closed. *Invariant:* under mutual TLS a
-//! connection carries only calls of the app whose identity it was made with. *Source:* spec internals.md §7.3 (2048 streams,
+//! One HTTP/2 connection per address and event loop, more when its streams run out; idle ones are closed. Calls that need a new one
+//! together share it ([`crate::dialing`]). *Invariant:* under mutual TLS a connection carries only calls of the app whose identity it
+//! was made with; one that carries a call is never closed from here. *Source:* spec internals.md §7.3 (2048 streams,
 //! 3 minutes idle, purge every 45 s, a ping every 10 s).
+
+mod alive;
 
 use std::collections::HashMap;
 use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use h2::{Ping, PingPong};
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::{HeaderValue, Request, Uri, Version};
 use parking_lot::Mutex;
@@ -22,16 +25,17 @@ use pillion_core::log::Logger;
 use pillion_runtime::app_channel::ChannelError;
 use pillion_runtime::app_channel::pool::HostPool;
 use pillion_runtime::body::{Body, BodyError};
-use pillion_runtime::corked::Corked;
 use pillion_runtime::loops::Here;
 use pillion_runtime::message::{InvokeRequest, InvokeResponse};
+use pillion_runtime::socket::for_messages;
 use pillion_security::MutualTls;
 use pillion_security::tls::{HTTP2, Peer, unnamed};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_util::sync::CancellationToken;
 
+use self::alive::establish;
+use crate::dialing::{Dials, Turn};
 use crate::direct;
 use crate::outbound::Target;
 use crate::shortcut;
@@ -43,10 +47,6 @@ const STREAMS_PER_CONNECTION: usize = 2048;
 const IDLE_LIMIT: Duration = Duration::from_secs(180);
 const PURGE_INTERVAL: Duration = Duration::from_secs(45);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
 
 /// Path of the streaming call. *Source:* `dapr/proto/internals/v1/service_invocation.proto`.
 pub(crate) const CALL_LOCAL_STREAM: &str = "/dapr.proto.internals.v1.ServiceInvocation/CallLocalStream";
@@ -107,6 +107,14 @@ struct Connection {
     load: Arc<Load>,
     with: Proven,
     on: Here,
+}
+
+impl Connection {
+    /// Whether it is open, as far as is known, and has numbers for streams left.
+    fn takes_calls(&self) -> bool {
+        let mut unwatched = Context::from_waker(Waker::noop());
+        !matches!(self.sender.clone().poll_ready(&mut unwatched), Poll::Ready(Err(_)))
+    }
 }
 
 /// Whose identity a connection was made with; `None` = plain.
@@ -174,6 +182,7 @@ pub(crate) struct Lease {
 /// All connections to other sidecars.
 pub struct PeerPool {
     connections: Mutex<HashMap<String, Vec<Connection>>>,
+    dials: Dials,
     /// Sidecars that are Pillions too, and have said so.
     direct: Mutex<HashMap<String, Direct>>,
     max_body_bytes: usize,
@@ -185,7 +194,8 @@ pub struct PeerPool {
 impl PeerPool {
     /// Makes an empty pool. `max_body_bytes` limits a received message; 0 = no limit.
     pub fn new(max_body_bytes: usize, log: Logger) -> Self {
-        Self { connections: Mutex::default(), direct: Mutex::default(), max_body_bytes, tls: None, log }
+        let (connections, dials, direct) = (Mutex::default(), Dials::default(), Mutex::default());
+        Self { connections, dials, direct, max_body_bytes, tls: None, log }
     }
 
     /// The same over mutual TLS.
@@ -216,9 +226,17 @@ impl PeerPool {
         self.direct.lock().retain(|address, _| connections.contains_key(address));
     }
 
-    /// Forgets the connections to an address, so that the next call dials again.
+    /// Forgets the connections to an address that take no call any more, so that the next call dials again. Those of other
+    /// calls that noticed the same, and dialled already, stay.
     pub fn forget(&self, address: &str) {
-        self.connections.lock().remove(address);
+        let mut connections = self.connections.lock();
+        if let Some(list) = connections.get_mut(address) {
+            list.retain(Connection::takes_calls);
+            if list.is_empty() {
+                connections.remove(address);
+            }
+        }
+        drop(connections);
         self.direct.lock().remove(address);
     }
 
@@ -365,40 +383,54 @@ impl PeerPool {
     }
 
     async fn connection(&self, target: &Target, address: &str) -> Result<(SendRequest<Bytes>, StreamGuard), PeerError> {
-        let mut tried_existing = true;
         loop {
-            let existing = if tried_existing { self.least_loaded(target, address) } else { None };
-            let (sender, guard) = match existing {
-                Some(found) => found,
-                None => {
-                    tried_existing = false;
-                    self.dial(target, address).await?
+            if let Some((sender, guard)) = self.least_loaded(target, address) {
+                match sender.ready().await {
+                    Ok(sender) => return Ok((sender, guard)),
+                    Err(error) => {
+                        self.log.debug(format_args!("connection to the sidecar at {address} is gone: {error}"));
+                        self.forget(address);
+                    }
                 }
-            };
-            match sender.ready().await {
-                Ok(sender) => return Ok((sender, guard)),
-                Err(error) if tried_existing => {
-                    self.log.debug(format_args!("connection to the sidecar at {address} is gone: {error}"));
-                    self.forget(address);
-                    tried_existing = false;
-                }
-                Err(error) => return Err(unavailable(address, &error)),
+            }
+            // Boxed, so that the far more frequent calls that find a connection do not carry its size.
+            if let Some(made) = Box::pin(self.new_connection(target, address)).await? {
+                return Ok(made);
             }
         }
     }
 
-    fn least_loaded(&self, target: &Target, address: &str) -> Option<(SendRequest<Bytes>, StreamGuard)> {
-        let here = Here::now();
-        let connections = self.connections.lock();
-        let best = connections
-            .get(address)?
-            .iter()
-            .filter(|connection| connection.on == here && connection.with.is(target))
-            .min_by_key(|connection| connection.load.streams.load(Ordering::Relaxed))?;
-        if best.load.streams.load(Ordering::Relaxed) >= STREAMS_PER_CONNECTION {
-            return None;
+    /// A place on a connection made for this call; `None` when another call had one made, which may have room for this one.
+    async fn new_connection(
+        &self,
+        target: &Target,
+        address: &str,
+    ) -> Result<Option<(SendRequest<Bytes>, StreamGuard)>, PeerError> {
+        let dialing = match self.dials.turn(target, address) {
+            Turn::Others(waiting) => return waiting.outcome().await.map(|()| None),
+            Turn::Mine(dialing) => dialing,
+        };
+        if self.has_room(target, address) {
+            return Ok(None); // made between the look and the turn
         }
+        let dialed = self.dial(target, address).await;
+        dialing.ended(dialed.as_ref().map(drop).map_err(PeerError::clone));
+        let (sender, guard) = dialed?;
+        match sender.ready().await {
+            Ok(sender) => Ok(Some((sender, guard))),
+            Err(error) => Err(unavailable(address, &error)),
+        }
+    }
+
+    /// A place on the connection of this loop that carries the fewest calls.
+    fn least_loaded(&self, target: &Target, address: &str) -> Option<(SendRequest<Bytes>, StreamGuard)> {
+        let connections = self.connections.lock();
+        let best = with_room(connections.get(address)?, target)?;
         Some((best.sender.clone(), StreamGuard::new(&best.load)))
+    }
+
+    fn has_room(&self, target: &Target, address: &str) -> bool {
+        self.connections.lock().get(address).is_some_and(|list| with_room(list, target).is_some())
     }
 
     async fn dial(&self, target: &Target, address: &str) -> Result<(SendRequest<Bytes>, StreamGuard), PeerError> {
@@ -412,7 +444,7 @@ impl PeerPool {
             .await
             .map_err(|_| refused(&"no connection within 5s"))?
             .map_err(|error| refused(&error))?;
-        stream.set_nodelay(true).map_err(|error| refused(&error))?;
+        for_messages(&stream).map_err(|error| refused(&error))?;
         let scheme = if self.tls.is_some() { "https" } else { "http" };
         let uri = uri_of(scheme, address).map_err(|error| refused(&error))?;
         let (sender, with) = match &self.tls {
@@ -439,42 +471,17 @@ impl PeerPool {
     }
 }
 
+/// The connection of this loop that carries the fewest calls, if it can carry one more.
+fn with_room<'a>(connections: &'a [Connection], target: &Target) -> Option<&'a Connection> {
+    let here = Here::now();
+    let usable = connections.iter().filter(|connection| connection.on == here && connection.with.is(target));
+    let streams = |connection: &Connection| connection.load.streams.load(Ordering::Relaxed);
+    usable.min_by_key(|connection| streams(connection)).filter(|best| streams(best) < STREAMS_PER_CONNECTION)
+}
+
 /// The identity a sidecar of the app shows, in any trust domain. *Source:* spec internals.md §5.7.
 fn admitted(target: &Target) -> Peer {
     Peer::App { namespace: target.namespace.clone(), app_id: target.app_id.clone() }
-}
-
-/// Begins HTTP/2 on a connection.
-async fn establish<S>(stream: S) -> Result<SendRequest<Bytes>, h2::Error>
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, mut connection) = h2::client::Builder::new()
-        .initial_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .handshake(Corked::new(stream))
-        .await?;
-    let pings = connection.ping_pong();
-    tokio::spawn(async move {
-        // Its streams get the error, also when it is dropped because nobody answers.
-        tokio::select! {
-            _ = connection => {}
-            () = until_silent(pings) => {}
-        }
-    });
-    Ok(sender)
-}
-
-/// Pings until no answer comes: a host that vanished sends no end of its connections.
-async fn until_silent(pings: Option<PingPong>) {
-    let Some(mut pings) = pings else { return std::future::pending().await };
-    loop {
-        tokio::time::sleep(PING_INTERVAL).await;
-        match tokio::time::timeout(PING_TIMEOUT, pings.ping(Ping::opaque())).await {
-            Ok(Ok(_)) => {}
-            Ok(Err(_)) | Err(_) => return,
-        }
-    }
 }
 
 /// Whether a connection that was closed in good order said that it never took the request. *Source:* RFC 9113 §6.8.
@@ -499,47 +506,6 @@ fn broken(error: &BodyError) -> PeerError {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plain_connections_are_not_kept_longer_than_what_offered_them() {
-        let peers = PeerPool::new(0, Logger::silent());
-        let target = Target { app_id: "a".to_owned(), namespace: "default".to_owned() };
-        peers.offered(&target, "127.0.0.1:1", None);
-        assert!(peers.direct_to(&target, "127.0.0.1:1").is_some());
-        peers.purge(IDLE_LIMIT);
-        assert!(peers.direct.lock().is_empty());
-    }
-
-    #[tokio::test]
-    async fn a_connection_with_a_stream_is_never_idle() {
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        tokio::spawn(async move {
-            let (stream, _) = listener.accept().await.unwrap();
-            let mut connection = h2::server::handshake(stream).await.unwrap();
-            while connection.accept().await.is_some() {}
-        });
-        let peers = PeerPool::new(0, Logger::silent());
-        let target = Target { app_id: "a".to_owned(), namespace: "default".to_owned() };
-        let one = peers.lease(&target, &address).await.unwrap();
-        let other = peers.lease(&target, &address).await.unwrap();
-        drop(other.guard);
-        peers.purge(Duration::ZERO);
-        assert_eq!(peers.connections.lock().len(), 1, "one stream is left");
-        drop(one.guard);
-        peers.purge(IDLE_LIMIT);
-        assert_eq!(peers.connections.lock().len(), 1, "it was used a moment ago");
-        peers.purge(Duration::ZERO);
-        assert!(peers.connections.lock().is_empty());
-    }
-
-    #[test]
-    fn a_connection_is_for_the_identity_it_was_made_with() {
-        let target = |app_id: &str| Target { app_id: app_id.to_owned(), namespace: "default".to_owned() };
-        assert!(Proven(None).is(&target("a")));
-        assert!(Proven(Some(target("a"))).is(&target("a")));
-        assert!(!Proven(Some(target("a"))).is(&target("b")));
-    }
-}
+mod load_tests;
+#[cfg(test)]
+mod tests;

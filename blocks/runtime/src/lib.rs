@@ -13,3 +13,4 @@ pub mod message;
 pub mod pipeline;
 pub mod resiliency;
 pub mod socket;
+pub mod succession;

@@ -10,7 +10,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::runtime::{Handle, Id, RuntimeMetrics};
-use tokio_util::task::TaskTracker;
 
 /// The loops of a process; without any, connections run where they were accepted. Cheap to clone.
 #[derive(Clone, Default)]
@@ -38,13 +37,13 @@ impl Loops {
 
     /// Runs a connection on the loop that has the fewest. `begin` is called there, so that the system tells that loop of the
     /// connection's readiness.
-    pub fn spawn<F>(&self, tasks: &TaskTracker, begin: impl FnOnce() -> F + Send + 'static)
+    pub fn spawn<F>(&self, begin: impl FnOnce() -> F + Send + 'static)
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let fewest = self.0.iter().min_by_key(|one| one.connections.load(Ordering::Relaxed));
         let Some(one) = fewest else {
-            tasks.spawn(begin());
+            tokio::spawn(begin());
             return;
         };
         one.connections.fetch_add(1, Ordering::Relaxed);
@@ -53,7 +52,7 @@ impl Loops {
             let _place = place;
             begin().await;
         };
-        tasks.spawn_on(connection, &one.handle);
+        one.handle.spawn(connection);
     }
 
     /// What the loops say of themselves.
@@ -93,12 +92,11 @@ mod tests {
         let runtimes: Vec<_> =
             (0..2).map(|_| tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap()).collect();
         let loops = Loops::new(runtimes.iter().map(|runtime| runtime.handle().clone()));
-        let tasks = TaskTracker::new();
         let (tell, told) = mpsc::channel();
         let open = || {
             let (end, ended) = tokio::sync::oneshot::channel::<()>();
             let tell = tell.clone();
-            loops.spawn(&tasks, move || async move {
+            loops.spawn(move || async move {
                 tell.send(Here::now()).unwrap();
                 let _ = ended.await;
             });
@@ -115,10 +113,9 @@ mod tests {
 
     #[tokio::test]
     async fn without_loops_connections_stay() {
-        let tasks = TaskTracker::new();
         let here = Here::now();
-        Loops::default().spawn(&tasks, move || async move { assert_eq!(Here::now(), here) });
-        tasks.close();
-        tasks.wait().await;
+        let (tell, told) = tokio::sync::oneshot::channel();
+        Loops::default().spawn(move || async move { tell.send(Here::now()).unwrap() });
+        assert_eq!(told.await.unwrap(), here);
     }
 }

@@ -254,6 +254,7 @@ pub fn check_escapes(path: &str) -> Result<(), String> {
 ///
 /// *Source:* the lexical rules of Go's `path.Clean`.
 pub fn clean_path(path: &str) -> String {
+    let path = path.strip_prefix('/').unwrap_or(path);
     if is_clean(path) {
         return path.to_owned();
     }
@@ -271,7 +272,14 @@ pub fn clean_path(path: &str) -> String {
 }
 
 fn is_clean(path: &str) -> bool {
-    path.split('/').all(|segment| !segment.is_empty() && segment != "." && segment != "..")
+    // Most paths have no segment that begins with a dot, and are seen through once.
+    let mut before = b'/';
+    let is_usual = path.bytes().all(|byte| {
+        let begins = std::mem::replace(&mut before, byte) == b'/';
+        !(begins && matches!(byte, b'/' | b'.'))
+    });
+    (is_usual && before != b'/')
+        || path.split('/').all(|segment| !segment.is_empty() && segment != "." && segment != "..")
 }
 
 #[cfg(test)]

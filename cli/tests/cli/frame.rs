@@ -97,6 +97,24 @@ fn validate_tells_everything(world: &World) {
         "{ended:?}"
     );
     world.dapr(&["validate", "--strict"]).with_code(1);
+    let breaker = |trip: &str| {
+        let head = "apiVersion: dapr.io/v1alpha1\nkind: Resiliency\nmetadata: {name: r}\nspec:\n";
+        let policies = "  policies:\n    circuitBreakers:\n      b:\n        timeout: 5s\n        trip: ";
+        format!("{head}{policies}{trip}\n  targets: {{apps: {{a: {{circuitBreaker: b}}}}}}\n")
+    };
+    world.write("components/breaker.yaml", &breaker("consecutiveFailures > 5 totalFailures"));
+    let ended = world.dapr(&["validate"]).with_code(1);
+    assert!(
+        ended.stdout.contains(
+            "components/breaker.yaml:9: spec.policies.circuitBreakers.b.trip: not a trip expression: extraneous input \
+             'totalFailures' (line 1, column 25); write for example consecutiveFailures > 5"
+        ),
+        "{ended:?}"
+    );
+    world.write("components/breaker.yaml", &breaker("consecutiveFailures"));
+    let ended = world.dapr(&["validate"]).with_code(0);
+    assert!(ended.stdout.contains("so the circuit breaker never opens; write a comparison, "), "{ended:?}");
+    world.write("components/breaker.yaml", &breaker("consecutiveFailures >= 5"));
 
     world.write("dapr.yaml", &run_file.replace("appPort: 80", "appPort: web, comand: [x]").replace("app,", "ap,"));
     let ended = world.dapr(&["validate"]).with_code(1);

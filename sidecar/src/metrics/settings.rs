@@ -10,10 +10,7 @@ use serde_json::Value;
 /// # Errors
 /// A rule whose pattern is no regular expression, by name.
 pub(crate) fn metrics(app_id: &str, namespace: &str, spec: &Value, log: &Logger) -> Result<Metrics, String> {
-    let field = |name: &str| {
-        let newer = &spec["metrics"][name];
-        if newer.is_null() { &spec["metric"][name] } else { newer }
-    };
+    let field = |name: &str| field(spec, name);
     if field("enabled").as_bool() == Some(false) {
         return Ok(Metrics::off());
     }
@@ -27,7 +24,7 @@ pub(crate) fn metrics(app_id: &str, namespace: &str, spec: &Value, log: &Logger)
     let http = field("http");
     let list = |value: &'static str| http[value].as_array().into_iter().flatten();
     let mut options = MetricsOptions::new(app_id, namespace);
-    options.increased_cardinality = http["increasedCardinality"].as_bool().unwrap_or(true);
+    options.increased_cardinality = increased_cardinality(spec);
     options.exclude_verbs = http["excludeVerbs"].as_bool().unwrap_or(false);
     options.path_matching = list("pathMatching").filter_map(Value::as_str).map(str::to_owned).collect();
     options.record_error_codes = field("recordErrorCodes").as_bool().unwrap_or(false);
@@ -35,6 +32,16 @@ pub(crate) fn metrics(app_id: &str, namespace: &str, spec: &Value, log: &Logger)
     options.latency_buckets = buckets.filter_map(Value::as_f64).collect();
     options.rules = rules(field("rules"))?;
     Ok(Metrics::new(&options))
+}
+
+/// `http.increasedCardinality`, whether or not there are metrics: names in the API log follow it too.
+pub(crate) fn increased_cardinality(spec: &Value) -> bool {
+    field(spec, "http")["increasedCardinality"].as_bool().unwrap_or(true)
+}
+
+fn field<'a>(spec: &'a Value, name: &str) -> &'a Value {
+    let newer = &spec["metrics"][name];
+    if newer.is_null() { &spec["metric"][name] } else { newer }
 }
 
 fn rules(list: &Value) -> Result<Rules, String> {

@@ -15,10 +15,11 @@ use pillion_contract::{NameResolver, Registry};
 use pillion_core::board::Board;
 use pillion_core::log::Logger;
 use pillion_invocation::endpoint::Endpoints;
-use pillion_invocation::{AccessControl, Invoker, InvokerOptions};
+use pillion_invocation::{AccessControl, Invoker, InvokerOptions, PeerPool};
 use pillion_resources::types::Configuration;
 use pillion_runtime::app_channel::{AppChannel, AppHealth};
 use pillion_runtime::resiliency::Policies;
+use pillion_security::MutualTls;
 use pillion_telemetry::metrics::Metrics;
 use pillion_telemetry::trace::Tracer;
 use tokio_util::sync::CancellationToken;
@@ -128,6 +129,22 @@ pub(super) fn invoker(
     };
     let log = host.log.scope("dapr.runtime.direct_messaging");
     Invoker::new(settings, resolver, endpoints, policies, log).with_metrics(host.metrics.clone())
+}
+
+/// The connections to other sidecars: those of the sidecar before, unless they carry its identity.
+pub(super) fn peers(
+    options: &Options,
+    tls: Option<&MutualTls>,
+    before: Option<&Invoker>,
+    log: &Logger,
+) -> Arc<PeerPool> {
+    match (tls, before) {
+        (None, Some(before)) => before.peers().clone(),
+        (tls, _) => {
+            let log = log.scope("dapr.runtime.direct_messaging");
+            Arc::new(PeerPool::new(options.max_body_bytes, log).secured(tls.cloned()))
+        }
+    }
 }
 
 pub(super) fn app_connection(options: &Options) -> Option<AppConnection> {

@@ -12,6 +12,7 @@ use pillion_core::log::Logger;
 use pillion_core::secret::Secret;
 use pillion_invocation::{AccessControl, InternalServer, Invoker};
 use pillion_resources::types::Configuration;
+use pillion_runtime::succession::Server as _;
 use pillion_security::MutualTls;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -35,6 +36,24 @@ pub(super) struct Parts<'a> {
     pub(super) access: Option<Arc<AccessControl>>,
 }
 
+/// The servers whose connections go on with those of a successor.
+pub(super) struct Servers {
+    http: HttpFront,
+    public: HttpFront,
+    grpc: GrpcFront,
+    internal: InternalServer,
+}
+
+impl Servers {
+    /// Lets connections go on with the servers of `next`, which `serving` will tell to end.
+    pub(super) fn hand_over(&self, next: &Self, serving: &CancellationToken) {
+        self.http.succession().settle(next.http.clone(), serving.clone());
+        self.public.succession().settle(next.public.clone(), serving.clone());
+        self.grpc.succession().settle(next.grpc.clone(), serving.clone());
+        self.internal.succession().settle(next.internal.clone(), serving.clone());
+    }
+}
+
 /// Starts every server of a sidecar; they end when `serving` is cancelled.
 ///
 /// # Errors
@@ -45,7 +64,7 @@ pub(super) fn serve(
     servers: &TaskTracker,
     serving: &CancellationToken,
     log: &Logger,
-) -> Result<(), String> {
+) -> Result<Servers, String> {
     let Parts { options, configuration, info, invoker, .. } = parts;
     let channels = invoker.clone();
     let internal = InternalServer::new(
@@ -56,7 +75,7 @@ pub(super) fn serve(
     .traced(info.tracer.clone(), &options.app_id)
     .with_metrics(info.host.metrics.clone())
     .on(parts.environment.loops.clone())
-    .lingering(parts.idle.clone())
+    .offering(listeners.shortcut.as_ref())
     .controlled(parts.access)
     .secured(parts.tls)
     .map_err(|error| format!("TLS with other sidecars: {error}"))?;
@@ -81,6 +100,7 @@ pub(super) fn serve(
             http2: !parts.environment.is_truthy("DAPR_HTTP_DISABLE_H2C"),
             api_logging: options.api_logging.or(configuration.api_logging).unwrap_or(false),
             obfuscate_urls: configuration.api_logging_obfuscate_urls,
+            log_actor_ids: metrics::increased_cardinality(&configuration.spec),
             omit_health_checks: configuration.api_logging_omit_health_checks,
             pipeline: info.host.pipeline("server", "spec.httpPipeline", &configuration.http_pipeline),
             idle: parts.idle.clone(),
@@ -111,9 +131,10 @@ pub(super) fn serve(
             log: log.scope("dapr.runtime.grpc.api"),
         },
     );
+    let public = http.public();
     let spawn = |task: std::pin::Pin<Box<dyn Future<Output = ()> + Send>>| drop(servers.spawn(task));
     if let Some(listener) = listeners.public {
-        spawn(Box::pin(http.public().serve(listener, serving.clone())));
+        spawn(Box::pin(public.clone().serve(listener, serving.clone())));
     }
     for endpoint in listeners.http {
         match endpoint {
@@ -146,7 +167,7 @@ pub(super) fn serve(
             address.port()
         ));
     }
-    spawn(Box::pin(internal.serve(listeners.internal, listeners.shortcut, serving.clone())));
+    spawn(Box::pin(internal.clone().serve(listeners.internal, listeners.shortcut, serving.clone())));
     let (purged, cancel) = (invoker.clone(), serving.clone());
     spawn(Box::pin(async move { purged.peers().run_purge(cancel).await }));
     for listener in listeners.profile {
@@ -161,7 +182,7 @@ pub(super) fn serve(
         }
         spawn(Box::pin(metrics::serve(listener, info.host.metrics.clone(), log.clone(), serving.clone())));
     }
-    Ok(())
+    Ok(Servers { http, public, grpc, internal })
 }
 
 /// Runs the server of a Unix socket; its file goes when nobody serves it any more.

@@ -261,6 +261,29 @@ fn only_accepted_names_are_remembered() {
 }
 
 #[test]
+fn a_workflow_access_policy_with_mistakes_is_refused_by_name() {
+    let policy = |name: &str, rule: &str| {
+        format!(
+            "apiVersion: dapr.io/v1alpha1\nkind: WorkflowAccessPolicy\nmetadata: {{name: {name}}}\nspec: {{rules: [{rule}]}}\n"
+        )
+    };
+    let all = [
+        policy("good", "{callers: [{appID: a}], workflows: [{name: w, operations: [get]}]}"),
+        policy("unknown-field", "{callers: [{appID: a}], more: b, workflows: [{name: w, operations: [get]}]}"),
+        policy("no-operation", "{callers: [{appID: a}], workflows: [{name: w, operations: [fly]}]}"),
+        policy("nobody", "{callers: [], workflows: [{name: w, operations: [get]}]}"),
+        policy("no-callers", "{workflows: [{name: w, operations: [get]}]}"),
+    ];
+    let loaded = load(&[("a.yaml", &all.join("---\n"))], &LoadOptions::default());
+    let names: Vec<&str> = loaded.others.iter().map(|other| other.name.as_str()).collect();
+    assert_eq!(names, ["good", "unknown-field"]);
+    for name in ["no-operation", "nobody", "no-callers"] {
+        let text = format!(": WorkflowAccessPolicy {name:?} failed validation, skipping: ");
+        assert!(texts(&loaded).iter().any(|told| told.contains(&text)), "{name}: {:#?}", texts(&loaded));
+    }
+}
+
+#[test]
 fn one_name_in_two_kinds_is_fine() {
     let endpoint =
         "apiVersion: dapr.io/v1alpha1\nkind: HTTPEndpoint\nmetadata: {name: a}\nspec: {baseUrl: \"http://x\"}\n";

@@ -52,6 +52,9 @@ pub(crate) fn resiliency(checker: &mut Checker, resiliency: &Resiliency) -> Vec<
         let path = format!("spec.policies.circuitBreakers.{name}.trip");
         if let Some((problem, suggestion)) = trip_problem(&breaker.trip) {
             checker.report(Error, &path, format!("not a trip expression: {problem}"), suggestion);
+        } else if let Some(problem) = trip_doubt(&breaker.trip) {
+            let suggestion = "write a comparison, for example consecutiveFailures > 5";
+            checker.report(Warning, &path, format!("{problem}, so the circuit breaker never opens"), suggestion);
         }
     }
     let mut references = Vec::new();
@@ -166,6 +169,24 @@ fn trip_problem(trip: &str) -> Option<(String, String)> {
     Some((format!("unknown variable {unknown}"), suggestion))
 }
 
+/// Why a trip expression that can be read is never true: it fails, or gives something else than true or false.
+fn trip_doubt(trip: &str) -> Option<String> {
+    if trip.trim().is_empty() {
+        return None;
+    }
+    let program = cel::Program::compile(trip).ok()?;
+    let mut context = cel::Context::default();
+    // Any numbers will do; no two are the same, so that no difference of them is zero.
+    for (name, value) in TRIP_VARIABLES.into_iter().zip([97, 41, 23, 13, 7]) {
+        context.add_variable_from_value(name, cel::Value::Int(value));
+    }
+    match program.execute(&context) {
+        Ok(cel::Value::Bool(_)) => None,
+        Ok(other) => Some(format!("expected true or false, found a value of type {}", other.type_of())),
+        Err(error) => Some(format!("it cannot be computed: {error}")),
+    }
+}
+
 fn collect(checker: &Checker, path: &str, target: &PolicyNames, references: &mut Vec<PolicyReference>) {
     if checker.has_slip() {
         return; // the policy may be what is misspelled
@@ -258,5 +279,18 @@ mod tests {
             Some(("unknown variable consecutiveFailure".to_owned(), "did you mean consecutiveFailures?".to_owned()))
         );
         assert!(trip_problem("consecutiveFailures >").is_some());
+        let (problem, suggestion) = trip_problem("consecutiveFailures > 5 totalFailures").unwrap();
+        assert!(problem.ends_with("(line 1, column 25)"), "{problem}");
+        assert_eq!(suggestion, "write for example consecutiveFailures > 5");
+    }
+
+    #[test]
+    fn trips_are_true_or_false() {
+        for text in ["", "consecutiveFailures > 5", "double(totalFailures) / double(requests) > 0.5"] {
+            assert_eq!(trip_doubt(text), None, "{text}");
+        }
+        for text in ["consecutiveFailures", "totalFailures + 1", "consecutiveFailures > '5'"] {
+            assert!(trip_doubt(text).is_some(), "{text}");
+        }
     }
 }

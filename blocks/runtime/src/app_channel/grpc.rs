@@ -89,6 +89,13 @@ impl GrpcChannel {
         })
     }
 
+    /// The same channel over the connections of another one that was made with the same options.
+    pub fn over_those_of(mut self, other: &Self) -> Self {
+        self.connection = other.connection.clone();
+        self.slots = other.slots.clone();
+        self
+    }
+
     /// The same channel, recording its calls.
     pub fn with_metrics(mut self, metrics: Metrics) -> Self {
         self.metrics = metrics;

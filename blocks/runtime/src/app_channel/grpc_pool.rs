@@ -31,6 +31,7 @@ use tonic::codegen::Service;
 use super::tls::TlsClient;
 use crate::corked::Corked;
 use crate::loops::Here;
+use crate::socket::for_messages;
 
 const STREAMS_PER_CONNECTION: usize = 100;
 const IDLE_LIMIT: Duration = Duration::from_secs(180);
@@ -254,7 +255,7 @@ impl Pool {
     async fn dial(self: &Arc<Self>) -> io::Result<Handle> {
         let connected = async {
             let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
-            stream.set_nodelay(true)?;
+            for_messages(&stream)?;
             match &self.tls {
                 None => self.handshake(stream).await,
                 Some(tls) => self.handshake(tls.connect(&self.host, stream).await?).await,

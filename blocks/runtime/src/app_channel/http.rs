@@ -91,6 +91,12 @@ impl HttpChannel {
         })
     }
 
+    /// The same channel over the connections of another one that was made with the same options.
+    pub fn over_those_of(mut self, other: &Self) -> Self {
+        self.pool = other.pool.clone();
+        self
+    }
+
     /// The same channel, recording its calls.
     pub fn with_metrics(mut self, metrics: Metrics) -> Self {
         self.metrics = metrics;

@@ -30,7 +30,7 @@ use super::tls::TlsClient;
 use crate::body::{Body, BodyError};
 use crate::http1::client::{Answer, AnswerBody, Connection, Streaming, write_request};
 use crate::loops::Here;
-use crate::socket::UnixSocket;
+use crate::socket::{UnixSocket, for_messages};
 
 /// Connections per host. *Source:* spec app_channel.md §1.
 pub const MAX_CONNECTIONS: usize = 1024;
@@ -380,7 +380,7 @@ impl HostPool {
     async fn dial(&self) -> Result<TcpStream, SendError> {
         let stream =
             TcpStream::connect((self.host.as_str(), self.port)).await.map_err(|source| self.refused(source))?;
-        stream.set_nodelay(true).map_err(|source| self.refused(source))?;
+        for_messages(&stream).map_err(|source| self.refused(source))?;
         Ok(stream)
     }
 

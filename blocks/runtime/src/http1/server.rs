@@ -28,6 +28,8 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 pub enum End<S> {
     /// The connection is done.
     Closed,
+    /// It was stopped before the next request was whole, and somebody else goes on.
+    Stopped(Connection<S>),
     /// The next request is not plain: another server has to go on, from its first byte.
     Other(Rewound<S>),
 }
@@ -50,19 +52,19 @@ where
     H: FnMut(Request<Body>) -> F,
     F: Future<Output = Response<Body>>,
 {
-    serve_until(stream, head_bytes_max, cancel, cancel, handle).await
+    serve_on(Connection::new(stream), head_bytes_max, cancel, &|| false, handle).await
 }
 
-/// As [`serve`], in two steps: when `last` is cancelled the next answer is the last one, when `idle` is a connection without a
-/// request is closed. With time between the two no client finds its connection closed under its request.
+/// As [`serve`] for a connection that may have been served before. When cancelled while somebody `goes_on` with it, it is stopped after
+/// the request under way, and its client notices nothing.
 ///
 /// # Errors
 /// As [`serve`].
-pub async fn serve_until<S, H, F>(
-    stream: S,
+pub async fn serve_on<S, H, F>(
+    mut connection: Connection<S>,
     head_bytes_max: usize,
-    last: &CancellationToken,
-    idle: &CancellationToken,
+    cancel: &CancellationToken,
+    goes_on: &(dyn Fn() -> bool + Sync),
     mut handle: H,
 ) -> io::Result<End<S>>
 where
@@ -70,11 +72,11 @@ where
     H: FnMut(Request<Body>) -> F,
     F: Future<Output = Response<Body>>,
 {
-    let mut connection = Connection::new(stream);
-    let mut cancelled = std::pin::pin!(idle.cancelled());
+    let mut cancelled = std::pin::pin!(cancel.cancelled());
     loop {
-        let (request, close) = match connection.next(head_bytes_max, cancelled.as_mut()).await? {
+        let (request, close) = match connection.next(head_bytes_max, cancelled.as_mut(), goes_on).await? {
             Next::Request(request, close) => (request, close),
+            Next::Stopped => return Ok(End::Stopped(connection)),
             Next::Closed => return Ok(End::Closed),
             Next::Other => return Ok(End::Other(connection.rewound())),
         };
@@ -85,23 +87,35 @@ where
             connection.while_open(|cx| call.as_mut().poll(cx)).await
         };
         let Some(response) = response else { return Ok(End::Closed) };
-        let close = close || last.is_cancelled();
+        let is_stopped = cancel.is_cancelled();
+        let moves = is_stopped && goes_on();
+        let close = close || (is_stopped && !moves);
         if !connection.answer(response, is_head, close).await? {
             let _ = connection.stream.shutdown().await; // the client may be gone already
             return Ok(End::Closed);
         }
+        if moves {
+            return Ok(End::Stopped(connection));
+        }
     }
 }
+
+/// A whole answer, head and body, that stands in the extensions of a response and is written in its place. The connection ends with it.
+#[derive(Clone, Debug)]
+pub struct Verbatim(pub Bytes);
 
 #[expect(clippy::large_enum_variant, reason = "lives for a moment on the stack; the large one is the usual one")]
 enum Next {
     /// A request, and whether the client closes after its answer.
     Request(Request<Body>, bool),
     Closed,
+    /// Cancelled before a whole request was here, and somebody goes on.
+    Stopped,
     Other,
 }
 
-struct Connection<S> {
+/// A connection with what was read ahead.
+pub struct Connection<S> {
     stream: S,
     input: BytesMut,
     output: Vec<u8>,
@@ -109,12 +123,19 @@ struct Connection<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(stream: S) -> Self {
+    /// A connection nobody has read from.
+    pub fn new(stream: S) -> Self {
         Self { stream, input: BytesMut::new(), output: Vec::new(), date: DateCache::default() }
     }
 
-    /// The next whole request.
-    async fn next(&mut self, head_bytes_max: usize, mut cancelled: Pin<&mut impl Future>) -> io::Result<Next> {
+    /// The next whole request. When cancelled, what is here of it is left to who goes on; without somebody the rest is waited for.
+    async fn next(
+        &mut self,
+        head_bytes_max: usize,
+        mut cancelled: Pin<&mut impl Future>,
+        goes_on: &(dyn Fn() -> bool + Sync),
+    ) -> io::Result<Next> {
+        let mut is_last = false;
         let mut started = None;
         let mut needed = 0;
         let mut head_is_here = false;
@@ -135,12 +156,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 tokio::select! {
                     biased;
                     read = self.stream.read_buf(&mut self.input) => read?,
-                    _ = cancelled.as_mut() => return Ok(Next::Closed),
+                    _ = cancelled.as_mut() => return Ok(if goes_on() { Next::Stopped } else { Next::Closed }),
                 }
             } else {
                 let deadline = *started.get_or_insert_with(|| tokio::time::Instant::now() + HEAD_TIMEOUT);
                 let read = self.stream.read_buf(&mut self.input);
-                match tokio::time::timeout_at(deadline, read).await {
+                let read = tokio::select! {
+                    biased;
+                    read = tokio::time::timeout_at(deadline, read) => read,
+                    _ = cancelled.as_mut(), if !is_last => {
+                        if goes_on() {
+                            return Ok(Next::Stopped);
+                        }
+                        is_last = true;
+                        continue;
+                    }
+                };
+                match read {
                     Ok(read) => read?,
                     // A slow body is the handler's to wait for.
                     Err(_) if head_is_here => return Ok(Next::Other),
@@ -186,6 +218,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Writes an answer; whether the connection can go on.
     async fn answer(&mut self, response: Response<Body>, is_head: bool, close: bool) -> io::Result<bool> {
+        if let Some(Verbatim(bytes)) = response.extensions().get() {
+            self.output.clear();
+            self.output.extend_from_slice(bytes);
+            self.flush().await?;
+            return Ok(false);
+        }
         // After one of these a client would wait for another answer, or, after 101, speak another protocol.
         let (response, close) = match response.status() {
             StatusCode::SWITCHING_PROTOCOLS => (response, true),
@@ -356,6 +394,11 @@ impl<S> Rewound<S> {
     /// A connection that is read from `first` on.
     pub fn new(first: Bytes, stream: S) -> Self {
         Self { first, stream }
+    }
+
+    /// The bytes that are to be read again, and the connection behind them.
+    pub fn into_parts(self) -> (Bytes, S) {
+        (self.first, self.stream)
     }
 }
 

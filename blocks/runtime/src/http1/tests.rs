@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream, duplex};
 use tokio_util::sync::CancellationToken;
 
 use super::client::{Answer, AnswerBody, Connection, EarlyEnd, write_request};
-use super::server::{End, Rewound, serve};
+use super::server::{Connection as ServerConnection, End, Rewound, serve, serve_on};
 use crate::body::Body;
 
 const HEAD_MAX: usize = 4096;
@@ -49,7 +49,7 @@ async fn wire(client: &mut DuplexStream, sent: &[u8]) -> String {
 async fn other(served: Served) -> Rewound<DuplexStream> {
     match served.await.unwrap().unwrap() {
         End::Other(rest) => rest,
-        End::Closed => panic!("closed"),
+        End::Closed | End::Stopped(_) => panic!("closed"),
     }
 }
 
@@ -156,6 +156,46 @@ async fn a_stop_finishes_the_call_under_way() {
     assert!(matches!(served.await.unwrap(), Ok(End::Closed)));
     let (_idle, served) = serving(slow, &cancel);
     assert!(matches!(served.await.unwrap(), Ok(End::Closed)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn somebody_else_goes_on_without_the_client_noticing() {
+    let (mut client, server) = duplex(1 << 20);
+    let [first, second, last] = [(); 3].map(|()| CancellationToken::new());
+    let by = |name: &'static str| {
+        move |_: Request<Body>| async move {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            Response::new(Body::full(name))
+        }
+    };
+    let turns =
+        [(first.clone(), "first"), (first.clone(), "nobody"), (second.clone(), "second"), (last.clone(), "third")];
+    let served = tokio::spawn(async move {
+        let mut connection = ServerConnection::new(server);
+        for (cancel, name) in turns {
+            let has_next = name != "third";
+            match serve_on(connection, HEAD_MAX, &cancel, &|| has_next, by(name)).await.unwrap() {
+                End::Stopped(open) => connection = open,
+                End::Closed => return,
+                End::Other(_) => panic!("plain requests"),
+            }
+        }
+    });
+    // Stopped under a call, whose answer does not tell of it, while the connection waits, and under half a head.
+    client.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    first.cancel();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(wire(&mut client, b"").await, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nfirst");
+    client.write_all(b"GET / HTTP/1.1\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    second.cancel();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    client.write_all(b"\r\n").await.unwrap();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert_eq!(wire(&mut client, b"").await, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nthird");
+    last.cancel();
+    served.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]

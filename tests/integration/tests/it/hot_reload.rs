@@ -72,6 +72,32 @@ async fn components_come_change_and_go() {
 }
 
 #[tokio::test]
+async fn a_workflow_access_policy_with_mistakes_is_not_in_effect() {
+    let policy = |name: &str, operation: &str| {
+        format!(
+            "apiVersion: dapr.io/v1alpha1\nkind: WorkflowAccessPolicy\nmetadata: {{name: {name}}}\nspec: {{rules: [{{callers: [{{appID: a}}], workflows: [{{name: w, operations: [{operation}]}}]}}]}}\n"
+        )
+    };
+    let dir = ResourceDir::new().unwrap();
+    write(dir.path(), "good.yaml", &policy("good", "get"));
+    write(dir.path(), "bad.yaml", &policy("bad", "fly"));
+    let sidecar = SidecarOptions::new(&unique("policy")).resources(dir.path()).start().await.unwrap();
+    let refused = async |name: &str| {
+        sidecar.wait_for_log(&format!("WorkflowAccessPolicy \\\"{name}\\\" failed validation, skipping")).await;
+    };
+    refused("bad").await;
+    assert_eq!(names(&sidecar, "workflowAccessPolicies").await, ["good"]);
+    write(dir.path(), "newer.yaml", &policy("newer", "swim"));
+    refused("newer").await;
+    // What was in effect before stays.
+    write(dir.path(), "good.yaml", &policy("good", "crawl"));
+    refused("good").await;
+    write(dir.path(), "bad.yaml", &policy("bad", "purge"));
+    wait_for_names(&sidecar, "workflowAccessPolicies", &["bad", "good"]).await;
+    sidecar.stop().await.unwrap();
+}
+
+#[tokio::test]
 async fn editors_and_config_maps_are_followed() {
     let dir = ResourceDir::new().unwrap();
     let at = |name: &str| dir.path().join(name);

@@ -25,6 +25,8 @@ const LIMIT: Duration = Duration::from_secs(20);
 struct Client {
     port: u16,
     connection: Option<SendRequest<Full<Bytes>>>,
+    /// Connections made, by all clients.
+    connected: Arc<AtomicU64>,
 }
 
 impl Client {
@@ -43,7 +45,10 @@ impl Client {
         };
         let mut open = match open {
             Some(open) => open,
-            None => Self::connect(self.port).await,
+            None => {
+                self.connected.fetch_add(1, Ordering::Relaxed);
+                Self::connect(self.port).await
+            }
         };
         let request = Request::post(path)
             .header(HOST, "127.0.0.1")
@@ -67,13 +72,14 @@ struct Load {
     stop: Arc<AtomicBool>,
     invoked: Arc<AtomicU64>,
     published: Arc<AtomicU64>,
+    connected: Arc<AtomicU64>,
     tasks: Vec<JoinHandle<(Vec<String>, Vec<Duration>)>>,
 }
 
 impl Load {
     fn start(sidecar: &Sidecar, invoke: &str, publish: &str) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (invoked, published) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
+        let [invoked, published, connected] = [(); 3].map(|()| Arc::new(AtomicU64::new(0)));
         let mut tasks = Vec::new();
         for (path, wanted, count, pause) in [
             (invoke, StatusCode::OK, &invoked, 1),
@@ -81,7 +87,7 @@ impl Load {
             (publish, StatusCode::NO_CONTENT, &published, 2),
         ] {
             let (stop, count, path) = (stop.clone(), count.clone(), path.to_owned());
-            let mut client = Client { port: sidecar.http, connection: None };
+            let mut client = Client { port: sidecar.http, connection: None, connected: connected.clone() };
             tasks.push(tokio::spawn(async move {
                 let (mut failures, mut times) = (Vec::new(), Vec::new());
                 while !stop.load(Ordering::Relaxed) {
@@ -96,7 +102,7 @@ impl Load {
                 (failures, times)
             }));
         }
-        Self { stop, invoked, published, tasks }
+        Self { stop, invoked, published, connected, tasks }
     }
 
     /// Ends the load; calls made and published, all of which succeeded.
@@ -254,7 +260,9 @@ async fn no_call_fails_while_the_configuration_changes() {
         (sidecar.log().matches("the runtime before has ended").count() == 4).then_some(())
     })
     .await;
+    let connected = load.connected.clone();
     load.end().await;
+    assert_eq!(connected.load(Ordering::Relaxed), 3, "each client has the connection it began with");
     sidecar.stop().await.unwrap();
 }
 
