@@ -7,7 +7,7 @@
 //! *Source:* components-contrib common/authentication/sqlite.
 
 use std::borrow::Cow;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
 use pillion_contract::{ComponentError, ErrorKind};
@@ -18,6 +18,9 @@ use crate::metadata::SqliteSettings;
 
 /// Statements kept prepared on each connection.
 const PREPARED_STATEMENTS: usize = 32;
+
+/// Between two tries of what finds the database busy.
+const BUSY_STEP: Duration = Duration::from_millis(1);
 
 /// A connection string, understood.
 #[derive(Clone, Debug)]
@@ -130,7 +133,8 @@ impl Target {
         }
         let Some(wanted) = self.journal_mode else { return Ok(connection) };
         let query = format!("PRAGMA journal_mode = {wanted}");
-        let journal_mode: String = connection.query_row(&query, [], |row| row.get(0)).map_err(failed)?;
+        let journal_mode: String =
+            patiently(self.busy_timeout, || connection.query_row(&query, [], |row| row.get(0))).map_err(failed)?;
         if wanted == "WAL" && !journal_mode.eq_ignore_ascii_case("wal") {
             log.warn(format_args!(
                 "SQLite database {:?} cannot use a write-ahead log, its journal mode is {journal_mode}",
@@ -138,6 +142,20 @@ impl Target {
             ));
         }
         Ok(connection)
+    }
+}
+
+/// Tries again, for `limit` at most, what finds the database busy. For changes of the journal mode: SQLite itself does not wait when
+/// two make one at the same time. Blocks.
+pub(crate) fn patiently<T>(limit: Duration, mut change: impl FnMut() -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+    let started = Instant::now();
+    loop {
+        match change() {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && started.elapsed() < limit => {
+                std::thread::sleep(BUSY_STEP); // on a thread for blocking work
+            }
+            result => return result,
+        }
     }
 }
 
@@ -224,6 +242,26 @@ mod tests {
 
     fn parse(connection_string: &str) -> Result<Target, ComponentError> {
         Target::parse(&settings(connection_string, false), &Logger::silent())
+    }
+
+    #[test]
+    fn a_new_database_can_be_opened_by_many_at_once() {
+        let directory = tempfile::tempdir().unwrap();
+        for round in 0..50 {
+            let path = directory.path().join(format!("{round}.db"));
+            let target = parse(path.to_str().unwrap()).unwrap();
+            let start = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                let open = || {
+                    start.wait();
+                    target.open(&Logger::silent()).map(drop)
+                };
+                let opened: Vec<_> = (0..4).map(|_| scope.spawn(open)).collect();
+                for opened in opened {
+                    opened.join().unwrap().unwrap();
+                }
+            });
+        }
     }
 
     #[test]

@@ -6,13 +6,14 @@
 use std::fs;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use pillion_contract::{ComponentError, ErrorKind};
-use rusqlite::{Connection, ErrorCode, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::fault::Fault;
 use super::settings::Synchronous;
+use crate::connection::patiently;
 
 /// Marks the file as a broker's (`application_id` in the file header).
 const APPLICATION_ID: i64 = 0x5049_4c42;
@@ -167,23 +168,12 @@ fn check_owner(connection: &Connection, path: &Path) -> Result<bool, Problem> {
     Err(Problem::Refused(Fault::new(kind, format!("the broker database {} {message}", path.display()))))
 }
 
-/// The change of mode does not call the busy handler when two processes do it at once, so this waits itself.
 fn use_write_ahead_log(connection: &Connection) -> rusqlite::Result<String> {
-    let started = Instant::now();
-    loop {
+    patiently(BUSY_LIMIT, || {
         // Space of deleted messages can be given back; has an effect in a new database only.
-        let result = connection
-            .execute_batch("PRAGMA auto_vacuum = INCREMENTAL")
-            .and_then(|()| connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0)));
-        match result {
-            Err(error)
-                if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) && started.elapsed() < BUSY_LIMIT =>
-            {
-                std::thread::sleep(BUSY_STEP); // on the engine's own thread
-            }
-            result => return result,
-        }
-    }
+        connection.execute_batch("PRAGMA auto_vacuum = INCREMENTAL")?;
+        connection.query_row("PRAGMA journal_mode = WAL", [], |row| row.get(0))
+    })
 }
 
 fn create_schema(connection: &Connection, path: &Path) -> Result<(), Problem> {
