@@ -85,7 +85,7 @@ fn build(host: &str, option: &OsString) -> Result<()> {
         flags.push(SEPARATOR);
     }
     flags.push(option);
-    let status = Command::new(cargo())
+    let status = Command::new(metadata::cargo())
         .args(["build", "--profile", "dist", "--package", "pillion", "--locked", "--target", host])
         .env("CARGO_ENCODED_RUSTFLAGS", flags)
         .current_dir(metadata::root()?)
@@ -106,10 +106,6 @@ fn train(binary: &Path, bench: &[&str]) -> Result<()> {
         bail!("the training `bench {}` failed", bench.join(" "));
     }
     Ok(())
-}
-
-fn cargo() -> OsString {
-    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
 }
 
 fn rustc(arguments: &[&str]) -> Result<String> {

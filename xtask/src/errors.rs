@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
-use crate::metadata::root;
+use crate::metadata::{cargo, root};
 
 const FILE: &str = "docs/errors.md";
 
@@ -22,8 +22,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         _ => bail!("usage: cargo xtask errors [--check]"),
     };
     let root = root()?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let printed = Command::new(cargo)
+    let printed = Command::new(cargo())
         .args(["run", "--quiet", "--package", "pillion-core", "--example", "errors"])
         .current_dir(&root)
         .stderr(Stdio::inherit())

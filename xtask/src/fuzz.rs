@@ -27,7 +27,7 @@ pub(crate) fn run(arguments: &[String]) -> Result<()> {
     };
     let settings = Settings::read(rest)?;
     let root = metadata::root()?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let cargo = metadata::cargo();
     if std::env::var_os("PILLION_BIN").is_none() {
         let status = Command::new(&cargo).args(["build", "--locked", "-p", "pillion"]).current_dir(&root).status();
         if !status.context("running cargo build")?.success() {

@@ -1,5 +1,6 @@
 //! `cargo metadata` as this crate reads it: packages, their licences and sources, and who depends on whom.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -54,9 +55,13 @@ pub(crate) fn target_directory() -> Result<PathBuf> {
     Ok(metadata["target_directory"].as_str().context("cargo metadata has no target_directory")?.into())
 }
 
+/// The cargo that runs this, or the one in the path.
+pub(crate) fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
 fn ask(options: &[&str]) -> Result<Value> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
+    let output = Command::new(cargo())
         .args(["metadata", "--format-version", "1", "--locked"])
         .args(options)
         .current_dir(root()?)

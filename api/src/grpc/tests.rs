@@ -27,7 +27,7 @@ use pillion_proto::runtime::v1::app_callback_client::AppCallbackClient;
 use pillion_proto::runtime::v1::app_callback_server::{AppCallback, AppCallbackServer};
 use pillion_proto::runtime::v1::dapr_client::DaprClient;
 use pillion_resources::ApiRule;
-use pillion_runtime::app_channel::{AppChannel, AppHealth, GrpcChannel, HttpChannel, HttpChannelOptions, Protocol};
+use pillion_runtime::app_channel::{AppChannel, AppHealth, GrpcChannel, HttpChannel, HttpChannelOptions};
 use pillion_runtime::resiliency::Policies;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::mpsc;
@@ -157,14 +157,7 @@ async fn app() -> AppChannel {
             tokio::spawn(hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service));
         }
     });
-    let options = HttpChannelOptions {
-        host: "127.0.0.1".into(),
-        port,
-        protocol: Protocol::Http1,
-        max_concurrency: 0,
-        api_token: None,
-        header_limit: 4096,
-    };
+    let options = HttpChannelOptions::on_port(port);
     AppChannel::Http(Arc::new(HttpChannel::new(&options, AppHealth::new(true)).unwrap()))
 }
 

@@ -7,14 +7,12 @@ use std::io;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use pillion_runtime::http1::server::Rewound;
+use pillion_runtime::http1::server::{HEAD_TIMEOUT, Rewound};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::time::timeout;
 
 use super::malformed::{Opening, Refusal, is_token, judge, opening};
 
-/// As the server for plain requests has it, and as the original.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long what a refused client still sends is read: closing before that could take the answer from it. *Source:* the original.
 const LINGER: Duration = Duration::from_millis(500);
 

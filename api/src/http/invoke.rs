@@ -40,7 +40,7 @@ impl Shared {
         let events = wants_events(&call.headers);
         let streams = call.body.known_length().is_none();
         // Events of what is called over plain HTTP are passed on as they are; the rest is made a stream of events.
-        let passed_on = events && self.is_called_over_http(&target);
+        let passed_on = events && self.api.invoker.calls_over_http(&target);
         let request = InvokeRequest {
             method,
             verb: call.verb,
@@ -71,17 +71,6 @@ impl Shared {
                 respond::error(&error)
             }
         }
-    }
-
-    /// Whether a call leaves this sidecar as an HTTP request, to its own app or to an endpoint outside.
-    fn is_called_over_http(&self, target: &str) -> bool {
-        let info = &self.api.info;
-        let is_own = match target.split_once('.') {
-            Some((id, namespace)) => id == info.app_id() && namespace == info.namespace(),
-            None => target == info.app_id(),
-        };
-        let is_url = || target.starts_with("http://") || target.starts_with("https://");
-        is_own || is_url() || info.metadata().http_endpoints.iter().any(|name| name == target)
     }
 }
 

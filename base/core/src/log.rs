@@ -285,7 +285,7 @@ impl Logger {
             all.push((*key, Part::Ready(text)));
         }
         all.extend(own.iter().map(|(key, value)| (*key, Part::Field(*value))));
-        if !all.is_sorted_by(|(one, _), (next, _)| !is_before(next, one)) {
+        if !all.is_sorted_by(|(one, _), (next, _)| one <= next) {
             all.sort_unstable_by_key(|(key, _)| *key);
         }
         let render = if options.as_json { render::json } else { render::text };
@@ -306,20 +306,12 @@ fn put_before<'a>(
 ) -> &'a [(&'a str, FieldValue<'a>)] {
     let mut own = own;
     while let [(name, value), others @ ..] = own
-        && is_before(name, key)
+        && *name < key
     {
         all.push((*name, Part::Field(*value)));
         own = others;
     }
     own
-}
-
-/// As `one < other`; most keys differ in their first byte.
-fn is_before(one: &str, other: &str) -> bool {
-    match (one.as_bytes().first(), other.as_bytes().first()) {
-        (Some(first), Some(second)) if first != second => first < second,
-        _ => one < other,
-    }
 }
 
 #[cfg(test)]

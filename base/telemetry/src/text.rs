@@ -5,10 +5,6 @@
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr};
 
-/// All numbers of two digits, so that a number is written two digits at a time.
-const PAIRS: &[u8; 200] =
-    b"0001020304050607080910111213141516171819202122232425262728293031323334353637383940414243444546474849\
-5051525354555657585960616263646566676869707172737475767778798081828384858687888990919293949596979899";
 const BLANKS: u64 = 0x2020_2020_2020_2020;
 const HEX: &[u8; 16] = b"0123456789abcdef";
 /// Both digits of each byte.
@@ -22,42 +18,9 @@ const HEX_PAIRS: [[u8; 2]; 256] = {
     pairs
 };
 
-/// A number in decimal, in its own memory.
-pub(crate) struct Digits {
-    digits: [u8; 20],
-    start: usize,
-}
-
-impl Digits {
-    #[inline]
-    pub(crate) fn new(mut number: u64) -> Self {
-        let mut digits = [b'0'; 20];
-        let mut start = digits.len();
-        while number >= 100 {
-            let pair = (number % 100) as usize * 2;
-            number /= 100;
-            start -= 2;
-            digits[start] = PAIRS[pair];
-            digits[start + 1] = PAIRS[pair + 1];
-        }
-        let pair = number as usize * 2;
-        start -= 1;
-        digits[start] = PAIRS[pair + 1];
-        if number >= 10 {
-            start -= 1;
-            digits[start] = PAIRS[pair];
-        }
-        Self { digits, start }
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        &self.digits[self.start..]
-    }
-}
-
 /// A number in decimal.
 pub(crate) fn write_number(out: &mut String, number: u64) {
-    out.extend(Digits::new(number).as_bytes().iter().copied().map(char::from));
+    out.push_str(itoa::Buffer::new().format(number));
 }
 
 /// An address; a listener for both kinds tells IPv4 ones as IPv6.

@@ -190,6 +190,11 @@ impl Invoker {
         target.app_id == self.options.app_id && target.namespace == self.options.namespace
     }
 
+    /// Whether a call leaves this sidecar as an HTTP request, to its own app or to an endpoint outside.
+    pub fn calls_over_http(&self, target: &str) -> bool {
+        self.endpoints.find(target).is_some() || self.parse_target(target).is_ok_and(|parsed| self.is_own(&parsed))
+    }
+
     /// One call, without the policy of the target.
     pub(crate) async fn send(
         &self,

@@ -97,20 +97,18 @@ pub(super) fn text(out: &mut Vec<u8>, clock: &mut Clock, line: &LogLine<'_>, fie
     out.extend_from_slice(line.level.name().as_bytes());
     out.extend_from_slice(b" msg=");
     plain_or_quoted(out, line.message);
-    for (key, value) in fields {
+    for (key, part) in fields {
         out.push(b' ');
-        let value = match value {
-            Part::Ready(text) => {
-                out.extend_from_slice(text);
-                continue;
+        match part {
+            Part::Ready(text) => out.extend_from_slice(text),
+            Part::Field(value) => {
+                out.extend_from_slice(key.as_bytes());
+                out.push(b'=');
+                match value {
+                    FieldValue::Text(text) => plain_or_quoted(out, text),
+                    FieldValue::Number(number) => decimal(out, *number),
+                }
             }
-            Part::Field(value) => value,
-        };
-        out.extend_from_slice(key.as_bytes());
-        out.push(b'=');
-        match value {
-            FieldValue::Text(text) => plain_or_quoted(out, text),
-            FieldValue::Number(number) => decimal(out, *number),
         }
     }
     out.push(b'\n');
@@ -122,39 +120,44 @@ pub(super) fn json(out: &mut Vec<u8>, clock: &mut Clock, line: &LogLine<'_>, fie
     const LEVEL: &str = "level";
     const MESSAGE: &str = "msg";
     let mut own = [LEVEL, MESSAGE, TIME].into_iter().peekable();
-    let mut put = |out: &mut Vec<u8>, key: &str, value: Option<Part<'_>>| {
-        out.push(if out.last() == Some(&b'\n') || out.is_empty() { b'{' } else { b',' });
-        if let Some(Part::Ready(text)) = value {
-            out.extend_from_slice(text);
-            return;
-        }
-        json_text(out, key);
+    let begin = |out: &mut Vec<u8>| out.push(if out.last() == Some(&b'\n') || out.is_empty() { b'{' } else { b',' });
+    let mut put_own = |out: &mut Vec<u8>, name: &str| {
+        begin(out);
+        json_text(out, name);
         out.push(b':');
-        match (key, value) {
-            (_, Some(Part::Ready(_))) => {} // done above
-            (_, Some(Part::Field(FieldValue::Text(text)))) => json_text(out, text),
-            (_, Some(Part::Field(FieldValue::Number(number)))) => {
-                out.push(b'"');
-                decimal(out, number);
-                out.push(b'"');
-            }
-            (LEVEL, None) => json_text(out, line.level.name()),
-            (MESSAGE, None) => json_text(out, line.message),
-            (_, None) => {
+        match name {
+            LEVEL => json_text(out, line.level.name()),
+            MESSAGE => json_text(out, line.message),
+            _ => {
                 out.push(b'"');
                 clock.write(out, line.time);
                 out.push(b'"');
             }
         }
     };
-    for (key, value) in fields {
+    for (key, part) in fields {
         while let Some(name) = own.next_if(|name| name < key) {
-            put(out, name, None);
+            put_own(out, name);
         }
-        put(out, key, Some(*value));
+        begin(out);
+        match part {
+            Part::Ready(text) => out.extend_from_slice(text),
+            Part::Field(value) => {
+                json_text(out, key);
+                out.push(b':');
+                match value {
+                    FieldValue::Text(text) => json_text(out, text),
+                    FieldValue::Number(number) => {
+                        out.push(b'"');
+                        decimal(out, *number);
+                        out.push(b'"');
+                    }
+                }
+            }
+        }
     }
     for name in own {
-        put(out, name, None);
+        put_own(out, name);
     }
     out.extend_from_slice(b"}\n");
 }
@@ -163,18 +166,8 @@ fn json_text(out: &mut Vec<u8>, text: &str) {
     let _ = serde_json::to_writer(out, text); // writing text to memory cannot fail
 }
 
-pub(super) fn decimal(out: &mut Vec<u8>, mut number: u64) {
-    let mut digits = [b'0'; 20];
-    let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = DIGITS[(number % 10) as usize];
-        number /= 10;
-        if number == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(&digits[start..]);
+pub(super) fn decimal(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
 /// Bytes that need no quotes. *Source:* logrus' text formatter.

@@ -45,6 +45,15 @@ pub(super) enum Outlet {
     Zipkin(ZipkinEncoder, Arc<Queue<Pages>>),
 }
 
+impl Outlet {
+    fn take(&self, record: Box<SpanRecord>) {
+        match self {
+            Self::Records(queue) => queue.push(record),
+            Self::Zipkin(encoder, queue) => queue.write(|page| encoder.write(page, &record)),
+        }
+    }
+}
+
 /// The outlets of all exporters.
 #[derive(Debug)]
 pub(super) struct Outlets(Vec<Outlet>);
@@ -56,16 +65,9 @@ impl Outlets {
 
     /// Gives a span to each outlet that has room.
     pub(super) fn take(&self, record: Box<SpanRecord>) {
-        let Some((last, others)) = self.0.split_last() else { return };
-        for outlet in others {
-            match outlet {
-                Outlet::Records(queue) => queue.push(record.clone()),
-                Outlet::Zipkin(encoder, queue) => queue.write(|page| encoder.write(page, &record)),
-            }
-        }
-        match last {
-            Outlet::Records(queue) => queue.push(record),
-            Outlet::Zipkin(encoder, queue) => queue.write(|page| encoder.write(page, &record)),
+        if let Some((last, others)) = self.0.split_last() {
+            others.iter().for_each(|outlet| outlet.take(record.clone()));
+            last.take(record);
         }
     }
 }

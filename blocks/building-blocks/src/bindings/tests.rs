@@ -16,7 +16,7 @@ use pillion_core::log::Logger;
 use pillion_proto::common::v1::StateItem;
 use pillion_proto::runtime::v1::BindingEventResponse;
 use pillion_resources::types::{ComponentPolicyNames, PolicyNames, Resiliency, RetrySpec};
-use pillion_runtime::app_channel::{AppChannel, AppHealth, HttpChannel, HttpChannelOptions, Protocol};
+use pillion_runtime::app_channel::{AppChannel, AppHealth, HttpChannel, HttpChannelOptions};
 use pillion_runtime::resiliency::Policies;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -217,14 +217,7 @@ fn unasked() -> Arc<AppBindings> {
 }
 
 fn channel(port: u16) -> AppChannel {
-    let options = HttpChannelOptions {
-        host: "127.0.0.1".into(),
-        port,
-        protocol: Protocol::Http1,
-        max_concurrency: 0,
-        api_token: None,
-        header_limit: 4096,
-    };
+    let options = HttpChannelOptions::on_port(port);
     AppChannel::Http(Arc::new(HttpChannel::new(&options, AppHealth::new(true)).unwrap()))
 }
 

@@ -126,7 +126,9 @@ impl PubSubs {
             self.wrap(&entry, &call, &data, content_type, &call.metadata, call.trace_parent.as_deref())?
         };
         let started = Instant::now();
-        let result = self.send(&entry, &call.topic, data, None, call.metadata, call.http).await;
+        let topic = self.broker_topic(&entry, &call.topic);
+        let request = PublishRequest { topic, data, content_type: None, metadata: call.metadata };
+        let result = self.send(&entry, &call.topic, request, call.http).await;
         if let Some(metrics) = self.metrics.component() {
             metrics.published(&entry.name, &call.topic, result.is_ok(), started.elapsed());
         }
@@ -261,7 +263,8 @@ impl PubSubs {
         metadata: BTreeMap<String, String>,
     ) -> Result<(), ApiError> {
         let entry = self.entry(pubsub_name).ok_or_else(|| errors::gone(pubsub_name, topic))?;
-        self.send(&entry, topic, data, content_type, metadata, false).await
+        let request = PublishRequest { topic: self.broker_topic(&entry, topic), data, content_type, metadata };
+        self.send(&entry, topic, request, false).await
     }
 
     /// As [`Self::publish_bytes`], for events of the sidecar itself; the error is what happened alone.
@@ -279,7 +282,8 @@ impl PubSubs {
         if !entry.scopes.may_publish(topic) {
             return Err(errors::forbidden(pubsub_name, topic, &self.app_id).message);
         }
-        self.hand_over(&entry, topic, data, content_type, BTreeMap::new(), false).await
+        let (topic, metadata) = (self.broker_topic(&entry, topic), BTreeMap::new());
+        self.hand_over(&entry, PublishRequest { topic, data, content_type, metadata }, false).await
     }
 
     fn checked(
@@ -336,33 +340,16 @@ impl PubSubs {
             .map_err(|error| errors::event_not_made(&call.pubsub_name, &self.app_id, &error))
     }
 
-    async fn send(
-        &self,
-        entry: &Entry,
-        topic: &str,
-        data: Bytes,
-        content_type: Option<String>,
-        metadata: BTreeMap<String, String>,
-        http: bool,
-    ) -> Result<(), ApiError> {
+    async fn send(&self, entry: &Entry, topic: &str, request: PublishRequest, http: bool) -> Result<(), ApiError> {
         if !entry.scopes.may_publish(topic) {
             return Err(errors::forbidden(&entry.name, topic, &self.app_id));
         }
-        let result = self.hand_over(entry, topic, data, content_type, metadata, http).await;
+        let result = self.hand_over(entry, request, http).await;
         result.map_err(|error| errors::publish_failed(&entry.name, topic, &error))
     }
 
     /// Gives a broker one event, under the outbound policy of the component.
-    async fn hand_over(
-        &self,
-        entry: &Entry,
-        topic: &str,
-        data: Bytes,
-        content_type: Option<String>,
-        metadata: BTreeMap<String, String>,
-        http: bool,
-    ) -> Result<(), String> {
-        let request = PublishRequest { topic: self.broker_topic(entry, topic), data, content_type, metadata };
+    async fn hand_over(&self, entry: &Entry, request: PublishRequest, http: bool) -> Result<(), String> {
         match self.policies.component_outbound(&entry.name, ComponentKind::Pubsub) {
             None => entry.component.publish(request).await.map_err(|error| error.to_string()),
             Some(policy) => {

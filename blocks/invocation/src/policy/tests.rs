@@ -11,7 +11,7 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use pillion_contract::{ComponentError, NameResolver, Registration, ResolveRequest};
 use pillion_core::log::Logger;
-use pillion_runtime::app_channel::{AppChannel, AppHealth, HttpChannel, HttpChannelOptions, Protocol};
+use pillion_runtime::app_channel::{AppChannel, AppHealth, HttpChannel, HttpChannelOptions};
 use pillion_runtime::message::EVENT_STREAM;
 use pillion_runtime::resiliency::Policies;
 use tokio::net::TcpListener;
@@ -52,14 +52,7 @@ async fn invoker() -> Invoker {
             tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(stream), service_fn(app)));
         }
     });
-    let options = HttpChannelOptions {
-        host: "127.0.0.1".into(),
-        port,
-        protocol: Protocol::Http1,
-        max_concurrency: 0,
-        api_token: None,
-        header_limit: 4096,
-    };
+    let options = HttpChannelOptions::on_port(port);
     let channel = AppChannel::Http(Arc::new(HttpChannel::new(&options, AppHealth::new(true)).unwrap()));
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, log, of_callee) = (listener.local_addr().unwrap(), Logger::silent(), channel.clone());

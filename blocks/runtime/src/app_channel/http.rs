@@ -43,6 +43,20 @@ pub struct HttpChannelOptions {
     pub header_limit: usize,
 }
 
+impl HttpChannelOptions {
+    /// An app on a port of this machine, and what holds without flags.
+    pub fn on_port(port: u16) -> Self {
+        Self {
+            host: "127.0.0.1".to_owned(),
+            port,
+            protocol: Protocol::Http1,
+            max_concurrency: 0,
+            api_token: None,
+            header_limit: 4096,
+        }
+    }
+}
+
 /// Calls the app over HTTP.
 pub struct HttpChannel {
     pool: Arc<HostPool>,

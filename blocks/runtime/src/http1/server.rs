@@ -22,7 +22,7 @@ use crate::body::Body;
 /// Bytes of a request body; larger ones are streamed, which is hyper's part.
 pub const BODY_MAX: usize = 64 * 1024;
 /// Time for a head once its first byte is here. *Source:* spec http_api.md §1, as the original.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+pub const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How [`serve`] ended.
 pub enum End<S> {

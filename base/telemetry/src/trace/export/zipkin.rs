@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use super::SpanRecord;
 use crate::export::{Resource, since_epoch};
-use crate::text::{Digits, hex_pair, is_plain};
+use crate::text::{hex_pair, is_plain};
 use crate::trace::span::{SpanKind, SpanStatus};
 
 /// Attributes that name the other side, the best first.
@@ -141,7 +141,7 @@ fn id<const LENGTH: usize>(out: &mut Vec<u8>, id: &[u8; LENGTH]) {
 }
 
 fn number(out: &mut Vec<u8>, number: u64) {
-    out.extend_from_slice(Digits::new(number).as_bytes());
+    put(out, itoa::Buffer::new().format(number));
 }
 
 /// A JSON string; most need no escape.
