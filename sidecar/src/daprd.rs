@@ -76,11 +76,13 @@ pub fn main(arguments: &[String], registry: &Registry) -> ExitCode {
     code
 }
 
-/// One thread for each processor this process may use, up to [`THREADS_MAX`]; `GOMAXPROCS` says otherwise, as for the original.
+/// One thread for each processor this process may use but one, up to [`THREADS_MAX`]: the main thread takes one, and the application
+/// beside this process wants it too. `GOMAXPROCS` says otherwise how many processors there are, as for the original. None with one.
 fn serving_threads(environment: &Environment) -> usize {
     let asked = environment.non_empty("GOMAXPROCS").and_then(|text| text.trim().parse().ok());
-    let threads = asked.filter(|threads| *threads > 0);
-    threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from).min(THREADS_MAX))
+    let processors = asked.filter(|processors: &usize| *processors > 0);
+    let processors = processors.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    (processors - 1).min(THREADS_MAX)
 }
 
 fn event_loop() -> std::io::Result<tokio::runtime::Runtime> {
@@ -94,11 +96,11 @@ struct Serving {
 }
 
 impl Serving {
-    /// A lone thread serves on the main loop, which has nothing else to do then.
+    /// With no thread the main loop serves.
     fn start(threads: usize) -> std::io::Result<Self> {
         let ended = CancellationToken::new();
         let mut handles = Vec::new();
-        for number in 1..=if threads == 1 { 0 } else { threads } {
+        for number in 1..=threads {
             let (runtime, ended) = (event_loop()?, ended.clone());
             handles.push(runtime.handle().clone());
             std::thread::Builder::new().name(format!("serving-{number}")).spawn(move || {

@@ -2,19 +2,13 @@
 //!
 //! *Invariant:* a call counts from its request until its answer has gone out or was given up.
 
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http_body::{Body as HttpBody, Frame, SizeHint};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 use tokio_util::task::task_tracker::TaskTrackerToken;
-use tonic::Status;
-use tonic::body::Body;
 
 /// The calls of one connection. Cheap to clone.
 #[derive(Clone)]
@@ -25,7 +19,7 @@ struct Calls {
     last_end: Mutex<Instant>,
 }
 
-/// A call that is under way.
+/// A call that is under way until this is dropped.
 pub(super) struct Call {
     calls: Arc<Calls>,
     /// Whoever answers waits for its end.
@@ -57,41 +51,11 @@ impl Activity {
     }
 }
 
-impl Call {
-    /// The body of the call's answer.
-    pub(super) fn follow(self, body: Body) -> Followed {
-        Followed { inner: body, _call: self }
-    }
-}
-
 impl Drop for Call {
     fn drop(&mut self) {
         if self.calls.open.fetch_sub(1, Ordering::Relaxed) == 1 {
             *self.calls.last_end.lock() = Instant::now();
         }
-    }
-}
-
-/// An answer on its way.
-pub(super) struct Followed {
-    inner: Body,
-    _call: Call,
-}
-
-impl HttpBody for Followed {
-    type Data = Bytes;
-    type Error = Status;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        Pin::new(&mut self.inner).poll_frame(cx)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
     }
 }
 
@@ -107,7 +71,7 @@ mod tests {
         let start = Instant::now();
         let end_later = async {
             tokio::time::sleep(Duration::from_secs(1000)).await;
-            drop(call.follow(Body::empty()));
+            drop(call);
         };
         tokio::join!(activity.idle(LIMIT), end_later);
         let passed = start.elapsed().as_secs();

@@ -147,23 +147,19 @@ impl GrpcFront {
     }
 
     /// Answers one request, of any service.
-    pub(super) async fn answer<B>(mut self, mut request: Request<B>) -> Result<Response<Body>, Infallible>
-    where
-        B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub(super) async fn answer(&self, mut request: Request<Body>) -> Response<Body> {
         if let Err(refusal) = check_path(request.uri().path()) {
-            return Ok(refusal.into_http());
+            return refusal.into_http();
         }
         if !self.options.rules.allow(request.uri().path()) {
-            return Ok(status::not_available().into_http());
+            return status::not_available().into_http();
         }
         if let Err(refusal) = self.check_token(request.headers_mut()) {
-            return Ok(refusal.into_http());
+            return refusal.into_http();
         }
         let trace = match CallTrace::start(&self.options.tracer, &self.app_id, &mut request) {
             Ok(trace) => trace,
-            Err(refusal) => return Ok(refusal.into_http()),
+            Err(refusal) => return refusal.into_http(),
         };
         let (observed, request) = observe(&self.options.metrics, request);
         let uri = request.uri().clone();
@@ -172,26 +168,24 @@ impl GrpcFront {
         let absent = if service == DAPR { absent::block_of(method) } else { None };
         let response = match (service, absent) {
             (DAPR, Some(block)) => {
-                let body = Body::new(request.into_body());
-                Ok(absent::answer(block, method, body, &*self.info, message_limit(&self.options)).await)
+                let body = request.into_body();
+                absent::answer(block, method, body, &*self.info, message_limit(&self.options)).await
             }
             (DAPR, None) => {
-                let answer = self.dapr.call(request.map(Body::new)).await;
-                answer.map(|response| with_head(reword(too_large_as_expected(response), &uri)))
+                let response = certain(self.dapr.clone().call(request).await);
+                with_head(reword(too_large_as_expected(response), &uri))
             }
             ("TaskHubSidecarService", _) => match absent::answer_of_task_hub(method, &*self.info) {
-                Some(answer) => Ok(answer),
-                None => self.task_hub.call(request.map(Body::new)).await.map(|response| reword(response, &uri)),
+                Some(answer) => answer,
+                None => reword(certain(self.task_hub.clone().call(request).await), &uri),
             },
-            _ => Ok(foreign(&self.invoker, request.map(Body::new)).await),
+            _ => foreign(&self.invoker, request).await,
         };
-        response.map(|response| {
-            let response = trace.finish(response);
-            match observed {
-                Some(observed) => observed.finish(response),
-                None => response,
-            }
-        })
+        let response = trace.finish(response);
+        match observed {
+            Some(observed) => observed.finish(response),
+            None => response,
+        }
     }
 
     /// Removes the token, so that it is not passed on.
@@ -206,6 +200,14 @@ impl GrpcFront {
             return Ok(());
         }
         Err(status::unauthorized("authentication error: api token mismatch"))
+    }
+}
+
+/// An answer that cannot fail.
+fn certain<T>(answer: Result<T, Infallible>) -> T {
+    match answer {
+        Ok(answer) => answer,
+        Err(never) => match never {},
     }
 }
 

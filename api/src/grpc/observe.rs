@@ -5,7 +5,6 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{Request, Response, Uri};
 use pillion_runtime::grpc_meter::{Meter, Watcher};
 use pillion_runtime::message::DAPR_APP_ID;
@@ -49,19 +48,15 @@ impl Watcher for Served {
 }
 
 /// Begins with a request; `None` for a call that is not counted.
-pub(super) fn observe<B>(metrics: &Metrics, request: Request<B>) -> (Option<Observed>, Request<Body>)
-where
-    B: http_body::Body<Data = Bytes> + Send + 'static,
-    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
+pub(super) fn observe(metrics: &Metrics, request: Request<Body>) -> (Option<Observed>, Request<Body>) {
     if !metrics.is_on() {
-        return (None, request.map(Body::new));
+        return (None, request);
     }
     let path = request.uri().path();
     let own = path.starts_with("/dapr.proto.runtime.v1.Dapr/") || path.starts_with("/TaskHubSidecarService/");
     let counts = if own { !STREAMS.contains(&path) } else { request.headers().contains_key(DAPR_APP_ID) };
     if !counts {
-        return (None, request.map(Body::new));
+        return (None, request);
     }
     let watcher = Served { metrics: metrics.clone(), uri: request.uri().clone(), passed: !own };
     let (meter, request) = Meter::begin(watcher, request);

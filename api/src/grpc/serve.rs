@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http2;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use parking_lot::Mutex;
+use bytes::Bytes;
+use h2::server::Connection;
 use pillion_runtime::corked::Corked;
+use pillion_runtime::http2::alive::{listen, until_silent};
+use pillion_runtime::http2::stream::{StreamBody, answer};
 use pillion_runtime::succession::{Seat, Server as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -55,49 +56,61 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let log = seat.server.log().clone();
-    let header_bytes_max = seat.server.header_bytes_max(); // the same for all successors, as it comes from a flag
-    let mut cancel = seat.cancel.clone();
-    let seat = Arc::new(Mutex::new(seat));
+    if let Err(error) = serve_calls(seat, stream).await {
+        log.debug(format_args!("connection on the gRPC API ended: {error}"));
+    }
+}
+
+async fn serve_calls<S>(mut seat: Seat<GrpcFront>, stream: S) -> Result<(), h2::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (stream, heard) = listen(stream);
+    let Some(handshake) = seat.until_stopped(handshake(stream, seat.server.header_bytes_max())).await else {
+        return Ok(());
+    };
+    let mut connection = handshake?;
+    let mut front = Arc::new(seat.server.clone()); // shared by the calls
     let activity = Activity::new();
-    let (calls, answering) = (activity.clone(), seat.clone());
-    let service = hyper::service::service_fn(move |request| {
-        let (front, token) = {
-            let mut seat = answering.lock();
-            seat.move_on();
-            (seat.server.clone(), seat.server.tasks().token())
-        };
-        let (call, answer) = (calls.begin(token), front.answer(request));
-        async move { answer.await.map(|response| response.map(|body| call.follow(body))) }
-    });
-    let connection = http2::Builder::new(TokioExecutor::new())
-        .timer(TokioTimer::new())
-        .keep_alive_interval(PING_INTERVAL)
-        .keep_alive_timeout(PING_TIMEOUT)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_header_list_size(header_bytes_max)
-        .auto_date_header(false) // no gRPC server sends one
-        .max_concurrent_streams(None) // as in the original; hyper's own limit is 200
-        .serve_connection(TokioIo::new(Corked::new(stream)), service);
-    let mut connection = std::pin::pin!(connection);
     let mut idle = std::pin::pin!(activity.idle(IDLE_LIMIT));
-    let ended = loop {
+    let mut silent = std::pin::pin!(until_silent(connection.ping_pong(), heard, PING_INTERVAL, PING_TIMEOUT));
+    let mut draining = false;
+    loop {
         tokio::select! {
-            ended = connection.as_mut() => break ended,
-            () = cancel.cancelled() => {
-                let mut seat = seat.lock();
-                seat.move_on(); // or a call has
-                if !seat.cancel.is_cancelled() {
-                    cancel = seat.cancel.clone();
+            biased;
+            next = connection.accept() => {
+                let Some(call) = next else { return Ok(()) };
+                let (request, respond) = call?;
+                if seat.move_on() {
+                    front = Arc::new(seat.server.clone());
+                }
+                let (front, under_way) = (front.clone(), activity.begin(seat.server.tasks().token()));
+                tokio::spawn(async move {
+                    let request = request.map(|receive| StreamBody::wrap(receive, ()));
+                    answer(front.answer(request), respond).await;
+                    drop(under_way);
+                });
+                continue;
+            }
+            () = seat.cancel.cancelled(), if !draining => {
+                if seat.move_on() {
+                    front = Arc::new(seat.server.clone());
                     continue;
                 }
             }
-            () = idle.as_mut() => {}
+            () = idle.as_mut(), if !draining => {}
+            () = silent.as_mut() => return Ok(()),
         }
-        connection.as_mut().graceful_shutdown();
-        break connection.await;
-    };
-    if let Err(error) = ended {
-        log.debug(format_args!("connection on the gRPC API ended: {error}"));
+        draining = true;
+        connection.graceful_shutdown();
     }
+}
+
+async fn handshake<S>(stream: S, header_bytes_max: u32) -> Result<Connection<Corked<S>, Bytes>, h2::Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut builder = h2::server::Builder::new();
+    builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
+    builder.max_header_list_size(header_bytes_max).handshake(Corked::new(stream)).await
 }

@@ -18,6 +18,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
+use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Uri, Version};
 use parking_lot::Mutex;
 use pillion_core::error::GrpcCode;
@@ -177,6 +178,15 @@ impl Drop for StreamGuard {
 pub(crate) struct Lease {
     pub(crate) sender: SendRequest<Bytes>,
     pub(crate) guard: StreamGuard,
+}
+
+impl Lease {
+    /// The address of another call than those of apps on this connection.
+    pub(crate) fn address_of(&self, path: Option<&PathAndQuery>) -> Uri {
+        let mut parts = self.guard.0.uri.clone().into_parts();
+        parts.path_and_query = Some(path.cloned().unwrap_or_else(|| PathAndQuery::from_static("/")));
+        Uri::from_parts(parts).unwrap_or_default() // all three parts are there, which is all that makes an address
+    }
 }
 
 /// All connections to other sidecars.

@@ -144,10 +144,9 @@ impl Invoker {
         address: &str,
         lease: Lease,
         call: &Call,
-        mut request: Request<Body>,
+        request: Request<Body>,
         deadline: Deadline,
     ) -> Result<Response<Body>, Status> {
-        *request.uri_mut() = transport::at(address, &call.uri)?;
         let (meter, request) = self.followed(target, request);
         match transport::send(lease, request).await {
             Ok(response) => {

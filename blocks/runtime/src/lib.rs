@@ -8,6 +8,7 @@ pub mod body;
 pub mod corked;
 pub mod grpc_meter;
 pub mod http1;
+pub mod http2;
 pub mod loops;
 pub mod message;
 pub mod pipeline;

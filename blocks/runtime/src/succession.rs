@@ -80,6 +80,19 @@ impl<S: Server> Seat<S> {
         }
         has_moved
     }
+
+    /// Waits for `first`, wherever the connection goes meanwhile; `None` when the last server was told to end.
+    pub async fn until_stopped<T>(&mut self, first: impl Future<Output = T>) -> Option<T> {
+        let mut first = std::pin::pin!(first);
+        loop {
+            if let Some(first) = self.cancel.run_until_cancelled(first.as_mut()).await {
+                return Some(first);
+            }
+            if !self.move_on() {
+                return None;
+            }
+        }
+    }
 }
 
 #[cfg(test)]

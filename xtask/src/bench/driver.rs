@@ -26,6 +26,8 @@ use super::socket::unpaced;
 pub(super) const DRAIN: Duration = Duration::from_secs(3);
 /// Longest latency the histogram can hold; longer ones are recorded as this.
 pub(super) const LONGEST: Duration = Duration::from_secs(60);
+/// Room for each read.
+const READ_BYTES: usize = 16 * 1024;
 const TIMER_TOKEN: u64 = u64::MAX;
 
 /// Where the load goes.
@@ -270,18 +272,15 @@ impl Run<'_> {
             self.want_write(index, false);
             self.write(index);
         }
-        let mut chunk = [0; 16 * 1024];
         let connection = &mut self.connections[index];
         let Some(socket) = &connection.socket else {
             return;
         };
-        match rustix::io::read(socket, &mut chunk) {
+        connection.received.reserve(READ_BYTES);
+        match rustix::io::read(socket, rustix::buffer::spare_capacity(&mut connection.received)) {
             Ok(0) if connection.due.is_none() => connection.socket = None, // idle connection closed: reopened on use
             Ok(0) => self.failed(index, "connection closed before the answer was complete"),
-            Ok(count) => {
-                connection.received.extend_from_slice(&chunk[..count]);
-                self.answer(index);
-            }
+            Ok(_) => self.answer(index),
             Err(rustix::io::Errno::AGAIN) => {}
             Err(error) => self.failed(index, &format!("receiving: {error}")),
         }
@@ -308,17 +307,19 @@ impl Run<'_> {
         let now = Instant::now();
         self.outcome.answers += 1;
         self.idle.push_back(index);
-        if due < self.measure_from {
-            return;
+        if due >= self.measure_from {
+            match refused {
+                Some(refused) => {
+                    self.outcome.errors += 1;
+                    self.outcome.first_error.get_or_insert(refused);
+                }
+                None => {
+                    self.measured_answers += 1;
+                    self.last_answer = now;
+                    self.outcome.latencies.saturating_record(nanoseconds(now - due));
+                }
+            }
         }
-        if let Some(refused) = refused {
-            self.outcome.errors += 1;
-            self.outcome.first_error.get_or_insert(refused);
-            return;
-        }
-        self.measured_answers += 1;
-        self.last_answer = now;
-        self.outcome.latencies.saturating_record(nanoseconds(now - due));
     }
 
     /// Gives up on the request of a connection, and on the connection.

@@ -15,6 +15,7 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 use h2::client::SendRequest;
 use hdrhistogram::Histogram;
 use http::Request;
+use pillion_runtime::corked::Corked;
 use rustix::time::{TimerfdClockId, TimerfdFlags};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
@@ -282,7 +283,7 @@ pub(crate) async fn open(address: SocketAddr) -> Result<SendRequest<Bytes>> {
     let (sender, connection) = h2::client::Builder::new()
         .initial_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
-        .handshake::<_, Bytes>(stream)
+        .handshake::<_, Bytes>(Corked::new(stream))
         .await?;
     tokio::task::spawn_local(async move {
         let _ = connection.await; // the calls on it get the error

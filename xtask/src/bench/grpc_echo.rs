@@ -11,6 +11,7 @@ use bytes::{Bytes, BytesMut};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
+use pillion_runtime::corked::Corked;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
@@ -54,7 +55,7 @@ pub(crate) fn serve_forever(listener: StdListener) -> Result<()> {
 async fn connection(stream: TcpStream) {
     let mut server = h2::server::Builder::new();
     server.initial_window_size(WINDOW).initial_connection_window_size(WINDOW);
-    let Ok(mut connection) = server.handshake::<_, Bytes>(stream).await else { return };
+    let Ok(mut connection) = server.handshake::<_, Bytes>(Corked::new(stream)).await else { return };
     while let Some(Ok((request, respond))) = connection.accept().await {
         tokio::task::spawn_local(answer(request, respond));
     }

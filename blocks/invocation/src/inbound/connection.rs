@@ -3,8 +3,8 @@
 //! *Job:* handshake, telling the protocols apart, taking calls. *Neighbours:* the [server](super::InternalServer) accepts, and answers the
 //! calls. *Invariant:* when the server is told to end, the connection goes on with its successor; callers notice nothing.
 
-use std::future::Future;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -62,21 +62,8 @@ pub(super) fn log_end(log: &Logger, ended: Result<(), BodyError>) {
     }
 }
 
-/// Waits for `first`, wherever the connection goes meanwhile; `None` when the last server was told to end.
-async fn until_stopped<T>(seat: &mut Seat<InternalServer>, first: impl Future<Output = T>) -> Option<T> {
-    let mut first = std::pin::pin!(first);
-    loop {
-        if let Some(first) = seat.cancel.run_until_cancelled(first.as_mut()).await {
-            return Some(first);
-        }
-        if !seat.move_on() {
-            return None;
-        }
-    }
-}
-
 async fn accepted(mut seat: Seat<InternalServer>, stream: TcpStream) -> Result<(), BodyError> {
-    match until_stopped(&mut seat, begins_as_grpc(&stream)).await {
+    match seat.until_stopped(begins_as_grpc(&stream)).await {
         Some(true) => Ok(serve_grpc(seat, stream, None).await?),
         Some(false) => Ok(serve_direct(seat, stream, None).await?),
         None => Ok(()), // stopped before anything was asked
@@ -88,7 +75,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, tls.accept(stream));
-    let Some(done) = until_stopped(&mut seat, handshake).await else { return Ok(()) };
+    let Some(done) = seat.until_stopped(handshake).await else { return Ok(()) };
     let stream = Box::new(done.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??);
     let session = stream.get_ref().1;
     let peer = peer_id(session.peer_certificates());
@@ -114,13 +101,14 @@ where
         .handshake(Corked::new(stream))
         .await?;
     let mut draining = false;
+    let mut server = Arc::new(seat.server.clone()); // shared by the calls
     loop {
         let next = tokio::select! {
             () = seat.cancel.cancelled(), if !draining => None,
             next = connection.accept() => Some(next),
         };
         match next {
-            None if seat.move_on() => {}
+            None if seat.move_on() => server = Arc::new(seat.server.clone()),
             None => {
                 draining = true;
                 connection.graceful_shutdown();
@@ -134,7 +122,7 @@ where
             }
             Some(Some(call)) => {
                 let (request, respond) = call?;
-                let (server, peer) = (seat.server.clone(), peer.clone());
+                let (server, peer) = (server.clone(), peer.clone());
                 seat.server.tasks.spawn(async move { server.handle(request, respond, peer.as_deref()).await });
             }
         }

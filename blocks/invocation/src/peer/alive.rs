@@ -1,21 +1,14 @@
 //! HTTP/2 on a connection to another sidecar, for as long as anything comes from there.
 //!
-//! *Neighbours:* [`super`] dials and keeps what comes out of here. *Invariant:* a connection is given up only when nothing at all was
-//! received for a whole [`PING_TIMEOUT`] after a ping: an answer to it that waits behind other data, or in the buffers of a process
-//! that stood still, cuts no call.
+//! *Neighbours:* [`super`] dials and keeps what comes out of here.
 
-use std::io;
-use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use h2::{Ping, PingPong};
 use pillion_runtime::corked::Corked;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use pillion_runtime::http2::alive::{listen, until_silent};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 const STREAM_WINDOW: u32 = 1 << 20;
 const CONNECTION_WINDOW: u32 = 4 << 20;
@@ -34,8 +27,7 @@ async fn establish_with<S>(stream: S, interval: Duration, timeout: Duration) -> 
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let received = Arc::new(AtomicBool::new(false));
-    let stream = Listening { inner: stream, received: received.clone() };
+    let (stream, heard) = listen(stream);
     let (sender, mut connection) = h2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -48,73 +40,10 @@ where
         tokio::select! {
             biased;
             _ = connection => {}
-            () = until_silent(pings, &received, interval, timeout) => {}
+            () = until_silent(pings, heard, interval, timeout) => {}
         }
     });
     Ok(sender)
-}
-
-/// Pings until nothing comes back: a host that vanished sends no end of its connections.
-async fn until_silent(pings: Option<PingPong>, received: &AtomicBool, interval: Duration, timeout: Duration) {
-    let Some(mut pings) = pings else { return std::future::pending().await };
-    loop {
-        tokio::time::sleep(interval).await;
-        received.store(false, Ordering::Relaxed);
-        if pings.send_ping(Ping::opaque()).is_err() {
-            return;
-        }
-        loop {
-            let answered = std::future::poll_fn(|cx| pings.poll_pong(cx));
-            match tokio::time::timeout(timeout, answered).await {
-                Ok(Ok(_)) => break,
-                Err(_) if received.swap(false, Ordering::Relaxed) => {} // busy, and alive
-                Ok(Err(_)) | Err(_) => return,
-            }
-        }
-    }
-}
-
-/// A stream that notes that something was received.
-struct Listening<S> {
-    inner: S,
-    received: Arc<AtomicBool>,
-}
-
-impl<S: AsyncRead + Unpin> AsyncRead for Listening<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.inner).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.received.store(true, Ordering::Relaxed);
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<S: AsyncWrite + Unpin> AsyncWrite for Listening<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        parts: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.inner).poll_write_vectored(cx, parts)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.inner.is_write_vectored()
-    }
 }
 
 #[cfg(test)]

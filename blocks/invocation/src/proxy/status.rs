@@ -2,7 +2,6 @@
 
 use std::error::Error;
 
-use h2::Reason;
 use http::{HeaderMap, Response};
 use tonic::body::Body;
 use tonic::{Code, Status, TimeoutExpired};
@@ -25,28 +24,13 @@ pub(super) fn too_long(message: &TooLong) -> Status {
     ))
 }
 
-/// The status of a failure of HTTP/2: what the other side's reset means, else that the connection is gone.
-pub(super) fn from_h2(error: &h2::Error) -> Status {
-    let Some(reason) = error.reason().filter(|_| error.is_reset()) else {
-        return Status::unavailable(format!("error reading from server: {error}"));
-    };
-    let code = match reason {
-        Reason::REFUSED_STREAM => Code::Unavailable,
-        Reason::CANCEL => Code::Cancelled,
-        Reason::ENHANCE_YOUR_CALM | Reason::FLOW_CONTROL_ERROR => Code::ResourceExhausted,
-        Reason::INADEQUATE_SECURITY => Code::PermissionDenied,
-        _ => Code::Internal,
-    };
-    Status::new(code, format!("stream terminated by RST_STREAM with error code: {reason:?}"))
-}
-
 /// The status of any error of a connection to the app.
 pub(super) fn from_error(error: &(dyn Error + 'static)) -> Status {
     let mut cause = Some(error);
     let mut last = error;
     while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref::<h2::Error>() {
-            return from_h2(error);
+        if let Some(status) = error.downcast_ref::<Status>().filter(|status| status.source().is_none()) {
+            return status.clone();
         }
         if error.is::<TimeoutExpired>() {
             return deadline::exceeded();

@@ -11,25 +11,23 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
+use h2::client::SendRequest;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version, header};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{self, SendRequest};
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tonic::ConnectError;
 use tonic::body::Body;
 use tonic::codegen::Service;
+use tonic::{ConnectError, Status};
 
 use super::tls::TlsClient;
 use crate::corked::Corked;
+use crate::http2::stream;
 use crate::loops::Here;
 use crate::socket::for_messages;
 
@@ -62,16 +60,9 @@ struct Pool {
 }
 
 struct Connection {
-    handle: Handle,
+    sender: SendRequest<Bytes>,
     load: Arc<Load>,
     on: Here,
-}
-
-/// A connection as its task leaves it to others.
-struct Handle {
-    sender: SendRequest<Body>,
-    /// How many calls the app allows on it.
-    streams_allowed: Box<dyn Fn() -> usize + Send + Sync>,
 }
 
 struct Load {
@@ -95,8 +86,8 @@ impl Drop for StreamGuard {
 pub enum CallError {
     /// No connection could be made.
     Connect(ConnectError),
-    /// The connection broke.
-    Broken(hyper::Error),
+    /// The connection broke, or the app reset the call.
+    Broken(Status),
 }
 
 impl fmt::Display for CallError {
@@ -175,17 +166,12 @@ impl Pool {
     async fn send(self: Arc<Self>, mut request: Request<Body>) -> Result<Response<Body>, CallError> {
         self.address(&mut request);
         loop {
-            let (mut sender, guard, fresh) = self.lease().await?;
-            match sender.try_send_request(request).await {
-                Ok(response) => {
-                    let (parts, incoming) = response.into_parts();
-                    return Ok(Response::from_parts(parts, Answer::wrap(incoming, guard)));
-                }
-                // The app closed the connection before anything was sent on it.
-                Err(mut failed) => match failed.take_message() {
-                    Some(unsent) if !fresh => request = unsent,
-                    _ => return Err(CallError::Broken(failed.into_error())),
-                },
+            let (sender, guard, fresh) = self.lease().await?;
+            let broken = |error| CallError::Broken(stream::status_of(&error));
+            match sender.ready().await {
+                Ok(mut sender) => return stream::send(&mut sender, request, guard).await.map_err(broken),
+                Err(_) if !fresh => {} // the app closed the connection before anything was sent on it
+                Err(error) => return Err(broken(error)),
             }
         }
     }
@@ -204,7 +190,7 @@ impl Pool {
     }
 
     /// A place on a connection, and whether that was made for this call.
-    async fn lease(self: &Arc<Self>) -> Result<(SendRequest<Body>, StreamGuard, bool), CallError> {
+    async fn lease(self: &Arc<Self>) -> Result<(SendRequest<Bytes>, StreamGuard, bool), CallError> {
         if let Some((sender, guard)) = self.share() {
             return Ok((sender, guard, false));
         }
@@ -222,24 +208,23 @@ impl Pool {
                 *failures = (failures.0 + 1, error.to_string());
             }),
         };
-        let handle = dialed.map_err(|error| CallError::Connect(ConnectError(Box::new(DialError(error)))))?;
-        let sender = handle.sender.clone();
+        let sender = dialed.map_err(|error| CallError::Connect(ConnectError(Box::new(DialError(error)))))?;
         let load = Arc::new(Load { streams: AtomicUsize::new(1), last_used: Mutex::new(Instant::now()) });
-        self.connections.lock().push(Connection { handle, load: load.clone(), on: Here::now() });
+        self.connections.lock().push(Connection { sender: sender.clone(), load: load.clone(), on: Here::now() });
         Ok((sender, StreamGuard(load), true))
     }
 
     /// A place on the first connection of this loop with room; forgets closed ones.
-    fn share(&self) -> Option<(SendRequest<Body>, StreamGuard)> {
+    fn share(&self) -> Option<(SendRequest<Bytes>, StreamGuard)> {
         let here = Here::now();
         let mut connections = self.connections.lock();
-        connections.retain(|connection| !connection.handle.sender.is_closed());
+        connections.retain(|connection| !is_closed(&connection.sender));
         let with_room = connections.iter().find(|connection| {
-            let allowed = (connection.handle.streams_allowed)().clamp(1, STREAMS_PER_CONNECTION);
+            let allowed = connection.sender.current_max_send_streams().clamp(1, STREAMS_PER_CONNECTION);
             connection.on == here && connection.load.streams.load(Ordering::Relaxed) < allowed
         })?;
         with_room.load.streams.fetch_add(1, Ordering::Relaxed);
-        Some((with_room.handle.sender.clone(), StreamGuard(with_room.load.clone())))
+        Some((with_room.sender.clone(), StreamGuard(with_room.load.clone())))
     }
 
     /// Lets go of connections that carried nothing for `idle`, except the first; they close by themselves.
@@ -248,11 +233,11 @@ impl Pool {
         self.connections.lock().retain(|connection| {
             let busy = connection.load.streams.load(Ordering::Relaxed) > 0;
             let keep = std::mem::take(&mut first) || busy || connection.load.last_used.lock().elapsed() < idle;
-            keep && !connection.handle.sender.is_closed()
+            keep && !is_closed(&connection.sender)
         });
     }
 
-    async fn dial(self: &Arc<Self>) -> io::Result<Handle> {
+    async fn dial(self: &Arc<Self>) -> io::Result<SendRequest<Bytes>> {
         let connected = async {
             let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
             for_messages(&stream)?;
@@ -273,42 +258,35 @@ impl Pool {
         })
     }
 
-    async fn handshake<S>(self: &Arc<Self>, stream: S) -> io::Result<Handle>
+    async fn handshake<S>(self: &Arc<Self>, stream: S) -> io::Result<SendRequest<Bytes>>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
+        let (sender, connection) = h2::client::Builder::new()
+            .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEADER_BYTES_MAX)
             .initial_max_send_streams(0) // until the app has told its limit
-            .handshake(TokioIo::new(Corked::new(stream)))
+            .handshake(Corked::new(stream))
             .await
             .map_err(io::Error::other)?;
-        // Locked for moments only: while it makes progress, and to read one number. Gone at its end, which is what makes the
-        // sender see that it is closed.
-        let connection = Arc::new(Mutex::new(Some(connection)));
-        let (pool, driven) = (Arc::downgrade(self), connection.clone());
-        let drive = std::future::poll_fn(move |cx| {
-            let mut slot = driven.lock();
-            let ended = slot.as_mut().is_none_or(|connection| Pin::new(connection).poll(cx).is_ready());
-            let gone = if ended { slot.take() } else { None };
-            drop(slot);
-            drop(gone);
-            if ended { Poll::Ready(()) } else { Poll::Pending }
-        });
-        tokio::spawn(async move { run(drive, &pool).await });
-        let streams_allowed = move || connection.lock().as_ref().map_or(0, |open| open.current_max_send_streams());
+        let pool = Arc::downgrade(self);
+        tokio::spawn(async move { run(connection, &pool).await });
         // Calls that went out before the app's limit is known could be refused.
-        while streams_allowed() == 0 {
-            if sender.is_closed() {
+        while sender.current_max_send_streams() == 0 {
+            if is_closed(&sender) {
                 return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the app closed the connection"));
             }
             tokio::time::sleep(SETTINGS_PAUSE).await;
         }
-        Ok(Handle { sender, streams_allowed: Box::new(streams_allowed) })
+        Ok(sender)
     }
+}
+
+/// Whether no call can be sent on a connection any more, as far as is known.
+fn is_closed(sender: &SendRequest<Bytes>) -> bool {
+    let mut unwatched = Context::from_waker(Waker::noop());
+    matches!(sender.clone().poll_ready(&mut unwatched), Poll::Ready(Err(_)))
 }
 
 /// Carries a connection to its end, and looks for idle ones meanwhile.
@@ -323,44 +301,6 @@ async fn run<C: Future>(connection: C, pool: &Weak<Pool>) {
                 }
             }
         }
-    }
-}
-
-/// An answer that keeps its place on the connection until it has ended.
-struct Answer {
-    incoming: Incoming,
-    guard: Option<StreamGuard>,
-}
-
-impl Answer {
-    fn wrap(incoming: Incoming, guard: StreamGuard) -> Body {
-        if incoming.is_end_stream() { Body::empty() } else { Body::new(Self { incoming, guard: Some(guard) }) }
-    }
-}
-
-impl HttpBody for Answer {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        let polled = Pin::new(&mut self.incoming).poll_frame(cx);
-        let ended = match &polled {
-            Poll::Ready(Some(Ok(frame))) => frame.is_trailers(),
-            Poll::Ready(_) => true,
-            Poll::Pending => false,
-        };
-        if ended {
-            self.guard = None;
-        }
-        polled
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.incoming.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
     }
 }
 

@@ -1,7 +1,9 @@
 use std::convert::Infallible;
 
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use pillion_core::error::GrpcCode;
 use tokio::net::TcpListener;
 use tokio::sync::watch;

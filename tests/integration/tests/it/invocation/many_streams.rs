@@ -23,12 +23,12 @@ fn connections_to(port: u16) -> usize {
     fields.filter(|fields| fields.clone().take(2).eq([target.as_str(), "01"])).count()
 }
 
-/// Holds all calls open at a time; `clients` connections of the application, `loops` event loops of the calling sidecar.
-async fn hold_many_open(clients: usize, loops: &str) {
+/// Holds all calls open at a time; `clients` connections of the application, the calling sidecar has `processors`, and an event loop for each but one.
+async fn hold_many_open(clients: usize, processors: &str) {
     let (port, _app) = app().await;
     let called = unique("callee");
     let callee = SidecarOptions::new(&called).app_port(port).app_protocol("grpc").start().await.unwrap();
-    let caller = SidecarOptions::new(&unique("caller")).environment("GOMAXPROCS", loops).start().await.unwrap();
+    let caller = SidecarOptions::new(&unique("caller")).environment("GOMAXPROCS", processors).start().await.unwrap();
     let mut opening = JoinSet::new();
     for _ in 0..clients {
         let client = client(&caller).await;
@@ -42,7 +42,7 @@ async fn hold_many_open(clients: usize, loops: &str) {
         }
     }
     let open = opening.join_all().await;
-    assert_eq!(connections_to(callee.internal), 2, "{CALLS} streams of {clients} connections, {loops} event loops");
+    assert_eq!(connections_to(callee.internal), 2, "{CALLS} streams of {clients} connections, {processors} processors");
 
     let mut ending = JoinSet::new();
     for (index, (sender, mut answer)) in open.into_iter().enumerate() {
@@ -63,8 +63,8 @@ async fn more_streams_than_a_connection_carries_share_two() {
     if !Binary::find().unwrap().is_ours() {
         return;
     }
-    for (clients, loops) in [(1, "1"), (2, "1"), (1, "2"), (2, "2")] {
-        let all = tokio::time::timeout(Duration::from_secs(120), hold_many_open(clients, loops));
-        all.await.unwrap_or_else(|_| panic!("{clients} connections of the application, {loops} event loops: no end"));
+    for (clients, processors) in [(1, "1"), (2, "2"), (1, "3"), (2, "3")] {
+        let all = tokio::time::timeout(Duration::from_secs(120), hold_many_open(clients, processors));
+        all.await.unwrap_or_else(|_| panic!("{clients} connections of the application, {processors} processors: no end"));
     }
 }
