@@ -45,6 +45,7 @@ const FOR_TESTS: &[(&str, &[&str])] = &[
 ];
 /// A base crate imports only base crates further down this list's end: `proto` and `core` import none.
 const BASE_ORDER: &[&str] = &[
+    "pillion-http2",
     "pillion-http-client",
     "pillion-identity",
     "pillion-security",

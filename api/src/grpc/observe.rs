@@ -59,7 +59,8 @@ pub(super) fn observe(metrics: &Metrics, request: Request<Body>) -> (Option<Obse
         return (None, request);
     }
     let watcher = Served { metrics: metrics.clone(), uri: request.uri().clone(), passed: !own };
-    let (meter, request) = Meter::begin(watcher, request);
+    let (meter, request) =
+        if own { Meter::begin(watcher, request) } else { (Meter::begin_uncounted(watcher), request) };
     (Some(Observed { meter, metrics: metrics.clone() }), request)
 }
 

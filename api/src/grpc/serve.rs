@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::server::Connection;
-use pillion_runtime::corked::Corked;
+use pillion_http2::server::Connection;
 use pillion_runtime::http2::alive::{listen, until_silent};
 use pillion_runtime::http2::stream::{StreamBody, answer};
 use pillion_runtime::succession::{Seat, Server as _};
@@ -17,6 +15,8 @@ use super::GrpcFront;
 use super::activity::Activity;
 use crate::accept::{Acceptor, Listener, accept};
 
+/// Time for the first bytes of HTTP/2. *Source:* the gRPC library of the original.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(120);
 const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection without calls for this long is closed.
@@ -61,14 +61,13 @@ where
     }
 }
 
-async fn serve_calls<S>(mut seat: Seat<GrpcFront>, stream: S) -> Result<(), h2::Error>
+async fn serve_calls<S>(mut seat: Seat<GrpcFront>, stream: S) -> Result<(), pillion_http2::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (stream, heard) = listen(stream);
-    let Some(handshake) = seat.until_stopped(handshake(stream, seat.server.header_bytes_max())).await else {
-        return Ok(());
-    };
+    let handshake = tokio::time::timeout(HANDSHAKE_LIMIT, handshake(stream, seat.server.header_bytes_max()));
+    let Some(Ok(handshake)) = seat.until_stopped(handshake).await else { return Ok(()) };
     let mut connection = handshake?;
     let mut front = Arc::new(seat.server.clone()); // shared by the calls
     let activity = Activity::new();
@@ -106,11 +105,11 @@ where
     }
 }
 
-async fn handshake<S>(stream: S, header_bytes_max: u32) -> Result<Connection<Corked<S>, Bytes>, h2::Error>
+async fn handshake<S>(stream: S, header_bytes_max: u32) -> Result<Connection<S>, pillion_http2::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let mut builder = h2::server::Builder::new();
+    let mut builder = pillion_http2::server::Builder::new();
     builder.initial_window_size(STREAM_WINDOW).initial_connection_window_size(CONNECTION_WINDOW);
-    builder.max_header_list_size(header_bytes_max).handshake(Corked::new(stream)).await
+    builder.max_header_list_size(header_bytes_max).handshake(stream).await
 }

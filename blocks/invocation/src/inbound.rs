@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{RecvStream, SendStream};
 use http::header::USER_AGENT;
 use http::{HeaderMap, HeaderValue, Request, Response};
 use pillion_core::error::GrpcCode;
 use pillion_core::log::Logger;
+use pillion_http2::server::SendResponse;
+use pillion_http2::{RecvStream, SendStream};
 use pillion_runtime::app_channel::AppChannel;
 use pillion_runtime::body::{Body, BodyError};
 use pillion_runtime::loops::Loops;
@@ -203,12 +203,7 @@ impl InternalServer {
     }
 
     /// Answers one call; `peer` is who the connection is with.
-    async fn handle(
-        &self,
-        mut request: Request<RecvStream>,
-        mut respond: SendResponse<Bytes>,
-        peer: Option<&SpiffeId>,
-    ) {
+    async fn handle(&self, mut request: Request<RecvStream>, mut respond: SendResponse, peer: Option<&SpiffeId>) {
         let outcome = match request.uri().path() {
             CALL_LOCAL_STREAM => self.call_local_stream(request, &mut respond, peer).await,
             CALL_LOCAL => self.call_local(request, &mut respond, peer).await,
@@ -232,7 +227,7 @@ impl InternalServer {
     async fn call_local_stream(
         &self,
         request: Request<RecvStream>,
-        respond: &mut SendResponse<Bytes>,
+        respond: &mut SendResponse,
         peer: Option<&SpiffeId>,
     ) -> Result<(), PeerError> {
         let channel = self.channel()?;
@@ -256,7 +251,7 @@ impl InternalServer {
     async fn call_local(
         &self,
         request: Request<RecvStream>,
-        respond: &mut SendResponse<Bytes>,
+        respond: &mut SendResponse,
         peer: Option<&SpiffeId>,
     ) -> Result<(), PeerError> {
         let channel = self.channel()?;
@@ -331,7 +326,7 @@ fn name_of(caller: Option<&HeaderValue>) -> &str {
 /// gRPC client wants the status in trailers.
 async fn stream_response(
     mut response: InvokeResponse,
-    respond: &mut SendResponse<Bytes>,
+    respond: &mut SendResponse,
     offer: Option<&HeaderValue>,
 ) -> Result<(), PeerError> {
     let small = response.body.known_length().is_some_and(|length| length <= INLINE_BODY);
@@ -361,7 +356,7 @@ async fn stream_response(
 }
 
 /// The head is out already: the status goes into the trailers.
-fn end_with_error(stream: &mut SendStream<Bytes>, error: &PeerError) -> Result<(), PeerError> {
+fn end_with_error(stream: &mut SendStream, error: &PeerError) -> Result<(), PeerError> {
     let mut trailers = HeaderMap::new();
     put_status(&mut trailers, error);
     stream.send_trailers(trailers).map_err(|error| gone(&error))
@@ -415,7 +410,7 @@ fn ok_trailers() -> HeaderMap {
     trailers
 }
 
-fn refuse(respond: &mut SendResponse<Bytes>, error: &PeerError) {
+fn refuse(respond: &mut SendResponse, error: &PeerError) {
     let mut response = head();
     put_status(response.headers_mut(), error);
     let _ = respond.send_response(response, true); // the caller is gone, or has its status already

@@ -12,17 +12,16 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use h2::client::SendRequest;
 use http::header::{CONTENT_TYPE, TE, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Request, Uri, Version};
 use parking_lot::Mutex;
 use pillion_core::error::GrpcCode;
 use pillion_core::log::Logger;
+use pillion_http2::client::SendRequest;
 use pillion_runtime::app_channel::ChannelError;
 use pillion_runtime::app_channel::pool::HostPool;
 use pillion_runtime::body::{Body, BodyError};
@@ -104,18 +103,10 @@ impl std::error::Error for PeerError {}
 
 /// A connection with the number of its streams.
 struct Connection {
-    sender: SendRequest<Bytes>,
+    sender: SendRequest,
     load: Arc<Load>,
     with: Proven,
     on: Here,
-}
-
-impl Connection {
-    /// Whether it is open, as far as is known, and has numbers for streams left.
-    fn takes_calls(&self) -> bool {
-        let mut unwatched = Context::from_waker(Waker::noop());
-        !matches!(self.sender.clone().poll_ready(&mut unwatched), Poll::Ready(Err(_)))
-    }
 }
 
 /// Whose identity a connection was made with; `None` = plain.
@@ -176,7 +167,7 @@ impl Drop for StreamGuard {
 
 /// A place for one stream on a connection.
 pub(crate) struct Lease {
-    pub(crate) sender: SendRequest<Bytes>,
+    pub(crate) sender: SendRequest,
     pub(crate) guard: StreamGuard,
 }
 
@@ -241,7 +232,7 @@ impl PeerPool {
     pub fn forget(&self, address: &str) {
         let mut connections = self.connections.lock();
         if let Some(list) = connections.get_mut(address) {
-            list.retain(Connection::takes_calls);
+            list.retain(|connection| !connection.sender.is_closed());
             if list.is_empty() {
                 connections.remove(address);
             }
@@ -305,13 +296,13 @@ impl PeerPool {
 
     async fn send(
         &self,
-        mut sender: SendRequest<Bytes>,
+        mut sender: SendRequest,
         guard: &StreamGuard,
         extra: &[(&'static str, &str)],
         request: &InvokeRequest,
         body: &mut Body,
         whole: Option<&Bytes>,
-    ) -> Result<http::Response<h2::RecvStream>, h2::Error> {
+    ) -> Result<http::Response<pillion_http2::RecvStream>, pillion_http2::Error> {
         let first = first_request_frame(request, extra, whole.filter(|bytes| !bytes.is_empty()));
         let mut head = guard.head();
         spans::put_metadata(head.headers_mut(), &request.headers);
@@ -326,7 +317,7 @@ impl PeerPool {
                     }
                     Err(error) => {
                         log.debug(format_args!("request body not sent completely: {error}"));
-                        stream.send_reset(h2::Reason::CANCEL);
+                        stream.send_reset(pillion_http2::Reason::CANCEL);
                     }
                 }
             });
@@ -338,7 +329,7 @@ impl PeerPool {
         &self,
         target: &Target,
         address: &str,
-        response: http::Response<h2::RecvStream>,
+        response: http::Response<pillion_http2::RecvStream>,
         guard: StreamGuard,
     ) -> Result<InvokeResponse, PeerError> {
         if !response.status().is_success() {
@@ -392,7 +383,7 @@ impl PeerPool {
         Ok(Lease { sender, guard })
     }
 
-    async fn connection(&self, target: &Target, address: &str) -> Result<(SendRequest<Bytes>, StreamGuard), PeerError> {
+    async fn connection(&self, target: &Target, address: &str) -> Result<(SendRequest, StreamGuard), PeerError> {
         loop {
             if let Some((sender, guard)) = self.least_loaded(target, address) {
                 match sender.ready().await {
@@ -415,7 +406,7 @@ impl PeerPool {
         &self,
         target: &Target,
         address: &str,
-    ) -> Result<Option<(SendRequest<Bytes>, StreamGuard)>, PeerError> {
+    ) -> Result<Option<(SendRequest, StreamGuard)>, PeerError> {
         let dialing = match self.dials.turn(target, address) {
             Turn::Others(waiting) => return waiting.outcome().await.map(|()| None),
             Turn::Mine(dialing) => dialing,
@@ -433,7 +424,7 @@ impl PeerPool {
     }
 
     /// A place on the connection of this loop that carries the fewest calls.
-    fn least_loaded(&self, target: &Target, address: &str) -> Option<(SendRequest<Bytes>, StreamGuard)> {
+    fn least_loaded(&self, target: &Target, address: &str) -> Option<(SendRequest, StreamGuard)> {
         let connections = self.connections.lock();
         let best = with_room(connections.get(address)?, target)?;
         Some((best.sender.clone(), StreamGuard::new(&best.load)))
@@ -443,7 +434,7 @@ impl PeerPool {
         self.connections.lock().get(address).is_some_and(|list| with_room(list, target).is_some())
     }
 
-    async fn dial(&self, target: &Target, address: &str) -> Result<(SendRequest<Bytes>, StreamGuard), PeerError> {
+    async fn dial(&self, target: &Target, address: &str) -> Result<(SendRequest, StreamGuard), PeerError> {
         let refused = |error: &dyn fmt::Display| {
             PeerError::new(
                 GrpcCode::Unavailable,
@@ -495,14 +486,14 @@ fn admitted(target: &Target) -> Peer {
 }
 
 /// Whether a connection that was closed in good order said that it never took the request. *Source:* RFC 9113 §6.8.
-fn was_not_taken(error: &h2::Error) -> bool {
-    error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR)
+fn was_not_taken(error: &pillion_http2::Error) -> bool {
+    error.is_go_away() && error.is_remote() && error.reason() == Some(pillion_http2::Reason::NO_ERROR)
 }
 
-fn unavailable(address: &str, error: &h2::Error) -> PeerError {
+fn unavailable(address: &str, error: &pillion_http2::Error) -> PeerError {
     let code = match error.reason() {
-        Some(h2::Reason::CANCEL) => GrpcCode::Cancelled,
-        Some(h2::Reason::INTERNAL_ERROR) if error.is_remote() => GrpcCode::Internal,
+        Some(pillion_http2::Reason::CANCEL) => GrpcCode::Cancelled,
+        Some(pillion_http2::Reason::INTERNAL_ERROR) if error.is_remote() => GrpcCode::Internal,
         _ => GrpcCode::Unavailable,
     };
     PeerError::new(code, format!("the sidecar at {address} did not answer: {error}"))

@@ -147,7 +147,7 @@ impl Invoker {
         request: Request<Body>,
         deadline: Deadline,
     ) -> Result<Response<Body>, Status> {
-        let (meter, request) = self.followed(target, request);
+        let meter = self.followed(target, request.headers());
         match transport::send(lease, request).await {
             Ok(response) => {
                 let response = call.relay(status::checked(response), deadline);
@@ -169,13 +169,12 @@ impl Invoker {
     }
 
     /// Tells the metrics that a call is sent, and prepares to tell them how it ends.
-    fn followed(&self, target: &Target, request: Request<Body>) -> (Option<Meter<Passed>>, Request<Body>) {
-        let Some(metrics) = self.metrics.service() else { return (None, request) };
-        let kind = if is_stream(request.headers()) { CallKind::Streaming } else { CallKind::Unary };
+    fn followed(&self, target: &Target, headers: &HeaderMap) -> Option<Meter<Passed>> {
+        let metrics = self.metrics.service()?;
+        let kind = if is_stream(headers) { CallKind::Streaming } else { CallKind::Unary };
         metrics.request_sent(&target.app_id, kind);
         let watcher = Passed { metrics: self.metrics.clone(), callee: target.app_id.clone(), kind };
-        let (meter, request) = Meter::begin(watcher, request);
-        (Some(meter), request)
+        Some(Meter::begin_uncounted(watcher))
     }
 
     /// Tells the called side who calls. What a caller says of itself does not count.

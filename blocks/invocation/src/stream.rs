@@ -4,10 +4,10 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::{RecvStream, SendStream};
 use http::HeaderMap;
 use http_body::{Body as HttpBody, Frame};
 use pillion_core::error::GrpcCode;
+use pillion_http2::{RecvStream, SendStream};
 use pillion_runtime::body::{Body, BodyError};
 
 use crate::peer::{PeerError, StreamGuard};
@@ -200,7 +200,7 @@ pub(crate) fn grpc_status(headers: &HeaderMap) -> Result<(), PeerError> {
 ///
 /// # Errors
 /// The stream was reset or the connection is gone.
-pub(crate) async fn send_with_capacity(stream: &mut SendStream<Bytes>, mut data: Bytes) -> Result<(), BodyError> {
+pub(crate) async fn send_with_capacity(stream: &mut SendStream, mut data: Bytes) -> Result<(), BodyError> {
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         let granted = match stream.capacity() {
@@ -220,11 +220,7 @@ pub(crate) async fn send_with_capacity(stream: &mut SendStream<Bytes>, mut data:
 ///
 /// # Errors
 /// The body broke, or the stream is gone.
-pub(crate) async fn send_payloads(
-    stream: &mut SendStream<Bytes>,
-    body: &mut Body,
-    mut seq: u64,
-) -> Result<(), BodyError> {
+pub(crate) async fn send_payloads(stream: &mut SendStream, body: &mut Body, mut seq: u64) -> Result<(), BodyError> {
     loop {
         let chunk = tokio::select! {
             chunk = body.chunk() => chunk,

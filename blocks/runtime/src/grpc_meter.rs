@@ -30,20 +30,22 @@ pub trait Watcher: Send + Sync + Unpin + 'static {
 /// A call that is followed.
 pub struct Meter<W> {
     started: Instant,
-    request: Arc<AtomicU64>,
+    /// `None` = not counted.
+    request: Option<Arc<AtomicU64>>,
     watcher: W,
 }
 
 impl<W: Watcher> Meter<W> {
     /// Begins with a request: the body that comes back must be sent in its place.
-    pub fn begin<B>(watcher: W, request: Request<B>) -> (Self, Request<Body>)
-    where
-        B: HttpBody<Data = Bytes> + Send + 'static,
-        B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
+    pub fn begin(watcher: W, request: Request<Body>) -> (Self, Request<Body>) {
         let count = Arc::new(AtomicU64::new(0));
-        let request = request.map(|inner| Body::new(Counted { inner: Box::pin(inner), count: count.clone() }));
-        (Self { started: Instant::now(), request: count, watcher }, request)
+        let request = request.map(|inner| Body::new(Counted { inner, count: count.clone() }));
+        (Self { started: Instant::now(), request: Some(count), watcher }, request)
+    }
+
+    /// Begins with a request whose bytes do not matter: the watcher is told none.
+    pub fn begin_uncounted(watcher: W) -> Self {
+        Self { started: Instant::now(), request: None, watcher }
     }
 
     /// Ends with the answer: the body that comes back must be sent in its place.
@@ -62,7 +64,7 @@ impl<W: Watcher> Meter<W> {
 
     fn end(self, code: i32, response_bytes: u64) {
         let message = |bytes: u64| bytes.saturating_sub(PREFIX_BYTES);
-        let request = message(self.request.load(Ordering::Relaxed));
+        let request = message(self.request.as_ref().map_or(0, |count| count.load(Ordering::Relaxed)));
         self.watcher.ended(code, request, message(response_bytes), self.started.elapsed());
     }
 }
@@ -72,17 +74,17 @@ fn code_of(headers: &HeaderMap) -> Option<i32> {
 }
 
 /// A request body that counts what is read of it.
-struct Counted<B> {
-    inner: Pin<Box<B>>,
+struct Counted {
+    inner: Body,
     count: Arc<AtomicU64>,
 }
 
-impl<B: HttpBody<Data = Bytes>> HttpBody for Counted<B> {
+impl HttpBody for Counted {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = Status;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
-        let frame = std::task::ready!(self.inner.as_mut().poll_frame(cx));
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let frame = std::task::ready!(Pin::new(&mut self.inner).poll_frame(cx));
         if let Some(Ok(frame)) = &frame
             && let Some(data) = frame.data_ref()
         {
@@ -180,7 +182,8 @@ mod tests {
     #[tokio::test]
     async fn sizes_and_status_are_told_once() {
         let seen = Seen::default();
-        let (meter, request) = Meter::begin(seen.clone(), Request::new(Full::new(Bytes::from("\0\0\0\0\x03abc"))));
+        let (meter, request) =
+            Meter::begin(seen.clone(), Request::new(Body::new(Full::new(Bytes::from("\0\0\0\0\x03abc")))));
         request.into_body().collect().await.unwrap();
         meter.follow(answer("5")).into_body().collect().await.unwrap();
         assert_eq!(*seen.0.lock(), [(5, 3, 2)]);
@@ -189,9 +192,9 @@ mod tests {
     #[tokio::test]
     async fn an_answer_nobody_reads_is_cancelled() {
         let seen = Seen::default();
-        let (meter, _) = Meter::begin(seen.clone(), Request::new(Full::new(Bytes::new())));
+        let (meter, _) = Meter::begin(seen.clone(), Request::new(Body::new(Full::new(Bytes::new()))));
         drop(meter.follow(answer("0")));
-        let (meter, _) = Meter::begin(seen.clone(), Request::new(Full::new(Bytes::new())));
+        let (meter, _) = Meter::begin(seen.clone(), Request::new(Body::new(Full::new(Bytes::new()))));
         meter.follow(Status::not_found("x").into_http());
         assert_eq!(*seen.0.lock(), [(1, 0, 0), (5, 0, 0)]);
     }

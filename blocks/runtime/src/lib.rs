@@ -5,7 +5,6 @@
 
 pub mod app_channel;
 pub mod body;
-pub mod corked;
 pub mod grpc_meter;
 pub mod http1;
 pub mod http2;

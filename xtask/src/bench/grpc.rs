@@ -12,10 +12,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::{BufMut as _, Bytes, BytesMut};
-use h2::client::SendRequest;
 use hdrhistogram::Histogram;
 use http::Request;
-use pillion_runtime::corked::Corked;
+use pillion_http2::client::SendRequest;
 use rustix::time::{TimerfdClockId, TimerfdFlags};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, mpsc};
@@ -193,7 +192,7 @@ fn tick(timer: &OwnedFd, rate: f64, start: Instant, end: Instant, moments: &mpsc
 
 /// Makes one call after the other: what is due, or, in a closed loop, until `end`.
 async fn work(
-    sender: SendRequest<Bytes>,
+    sender: SendRequest,
     call: Call,
     message: Bytes,
     state: Rc<RefCell<Run>>,
@@ -226,7 +225,7 @@ async fn work(
 ///
 /// # Errors
 /// The connection's error, an HTTP status other than 200, a gRPC status other than 0.
-pub(crate) async fn exchange(sender: &SendRequest<Bytes>, call: &Call, message: Bytes) -> Result<(), String> {
+pub(crate) async fn exchange(sender: &SendRequest, call: &Call, message: Bytes) -> Result<(), String> {
     let mut request = Request::post(format!("http://{}{}", call.address, call.path))
         .version(http::Version::HTTP_2)
         .header("content-type", "application/grpc")
@@ -235,7 +234,7 @@ pub(crate) async fn exchange(sender: &SendRequest<Bytes>, call: &Call, message: 
         request = request.header(*name, value);
     }
     let request = request.body(()).map_err(|error| error.to_string())?;
-    let text = |error: h2::Error| error.to_string();
+    let text = |error: pillion_http2::Error| error.to_string();
     let mut sender = sender.clone().ready().await.map_err(text)?;
     let (response, mut stream) = sender.send_request(request, false).map_err(text)?;
     stream.send_data(message, true).map_err(text)?;
@@ -277,13 +276,13 @@ pub(crate) fn once(call: &Call) -> Result<()> {
 ///
 /// # Errors
 /// When nobody listens, or what listens does not speak HTTP/2.
-pub(crate) async fn open(address: SocketAddr) -> Result<SendRequest<Bytes>> {
+pub(crate) async fn open(address: SocketAddr) -> Result<SendRequest> {
     let stream = TcpStream::connect(address).await?;
     unpaced(&stream)?;
-    let (sender, connection) = h2::client::Builder::new()
+    let (sender, connection) = pillion_http2::client::Builder::new()
         .initial_window_size(WINDOW)
         .initial_connection_window_size(WINDOW)
-        .handshake::<_, Bytes>(Corked::new(stream))
+        .handshake(stream)
         .await?;
     tokio::task::spawn_local(async move {
         let _ = connection.await; // the calls on it get the error

@@ -8,10 +8,9 @@ use std::net::TcpListener as StdListener;
 
 use anyhow::{Context, Result};
 use bytes::{Bytes, BytesMut};
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream};
 use http::{HeaderMap, HeaderValue, Request, Response};
-use pillion_runtime::corked::Corked;
+use pillion_http2::server::SendResponse;
+use pillion_http2::{Reason, RecvStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::LocalSet;
 
@@ -53,15 +52,15 @@ pub(crate) fn serve_forever(listener: StdListener) -> Result<()> {
 }
 
 async fn connection(stream: TcpStream) {
-    let mut server = h2::server::Builder::new();
+    let mut server = pillion_http2::server::Builder::new();
     server.initial_window_size(WINDOW).initial_connection_window_size(WINDOW);
-    let Ok(mut connection) = server.handshake::<_, Bytes>(Corked::new(stream)).await else { return };
+    let Ok(mut connection) = server.handshake(stream).await else { return };
     while let Some(Ok((request, respond))) = connection.accept().await {
         tokio::task::spawn_local(answer(request, respond));
     }
 }
 
-async fn answer(request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
+async fn answer(request: Request<RecvStream>, mut respond: SendResponse) {
     let known = !request.uri().path().starts_with("/dapr.");
     let mut head = Response::new(());
     head.headers_mut().insert("content-type", HeaderValue::from_static("application/grpc"));

@@ -15,7 +15,7 @@ use super::process::Process;
 use super::tenants::{Notify, Route, tenants};
 
 /// Every variant in table order.
-const VARIANTS: [(&str, &str); 21] = [
+const VARIANTS: [(&str, &str); 22] = [
     ("A", "direct"),
     ("B", "direct, a connection per request"),
     ("nginx", "two nginx hops"),
@@ -25,6 +25,7 @@ const VARIANTS: [(&str, &str); 21] = [
     ("F", "two sidecars, /v1.0/invoke path"),
     ("G-direct", "direct, gRPC"),
     ("G", "two sidecars, gRPC proxy"),
+    ("G-mtls", "as G, mTLS"),
     ("G-original", "two original sidecars, gRPC proxy"),
     ("H", "as D, caller on a Unix socket"),
     ("I", "as D, tracing 100 %"),
@@ -85,11 +86,12 @@ fn start(
         "E" => tenants(id, title, Route::Sidecars(ours()?), Notify::Async, directory),
         "E-sync" => tenants(id, title, Route::Sidecars(ours()?), Notify::Sync, directory),
         "G-direct" => Ok(grpc_direct(id, title, grpc_echo(grpc_app, directory)?)),
-        "G" => grpc_pair(id, title, &ours()?, names, grpc_echo(grpc_app, directory)?, directory),
+        "G" => grpc_pair(id, title, &ours()?, PairForm::Header, names, grpc_echo(grpc_app, directory)?, directory),
+        "G-mtls" => grpc_pair(id, title, &ours()?, PairForm::Mtls, names, grpc_echo(grpc_app, directory)?, directory),
         "G-original" => {
             let (sidecar, app) = (Sidecar::original()?, grpc_echo(grpc_app, directory)?);
-            grpc_pair(id, title, &sidecar, Names::Sqlite, app.clone(), directory).or_else(|sqlite| {
-                grpc_pair(id, title, &sidecar, Names::Default, app, directory)
+            grpc_pair(id, title, &sidecar, PairForm::Header, Names::Sqlite, app.clone(), directory).or_else(|sqlite| {
+                grpc_pair(id, title, &sidecar, PairForm::Header, Names::Default, app, directory)
                     .with_context(|| format!("by SQLite: {sqlite:#}; by mDNS"))
             })
         }

@@ -339,19 +339,22 @@ pub(crate) fn grpc_pair(
     id: &str,
     title: &str,
     sidecar: &Sidecar,
+    form: PairForm,
     names: Names,
     app: (Rc<Process>, u16),
     directory: &Path,
 ) -> Result<MeasuredPath> {
     let directory = directory.join(format!("{id}-{names:?}"));
     fs::create_dir_all(&directory)?;
-    let configuration = configuration(PairForm::Header, names, 0, &directory)?;
+    let configuration = configuration(form, names, 0, &directory)?;
+    let sentry = (form == PairForm::Mtls).then(|| Sentry::start(&directory)).transpose()?;
     let (caller_id, callee_id) = (format!("caller-{}", id.to_lowercase()), format!("callee-{}", id.to_lowercase()));
     let callee = SidecarSettings {
         app_id: &callee_id,
         app_port: Some(app.1),
         grpc_app: true,
         configuration: configuration.as_deref(),
+        sentry: sentry.as_ref(),
         ..SidecarSettings::default()
     };
     let (callee_process, _) = sidecar.start_ready("sidecar of the callee", &callee, &directory)?;
@@ -363,6 +366,7 @@ pub(crate) fn grpc_pair(
         app_id: &caller_id,
         grpc_port: Some(grpc_port),
         configuration: configuration.as_deref(),
+        sentry: sentry.as_ref(),
         ..SidecarSettings::default()
     };
     let (caller_process, _) = sidecar.start_ready("sidecar of the caller", &caller, &directory)?;
@@ -380,7 +384,8 @@ pub(crate) fn grpc_pair(
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    Ok(grpc_path(id, title, call, app, processes))
+    let helpers = sentry.into_iter().map(|sentry| sentry.process).collect();
+    Ok(MeasuredPath { _helpers: helpers, ..grpc_path(id, title, call, app, processes) })
 }
 
 /// The Configuration file a pair needs, if any.

@@ -7,11 +7,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::server::Connection;
 use pillion_core::log::Logger;
+use pillion_http2::server::Connection;
 use pillion_runtime::body::BodyError;
-use pillion_runtime::corked::Corked;
 use pillion_runtime::http1::server::{self, End, serve_on};
 use pillion_runtime::socket::{UnixSocket, for_messages};
 use pillion_runtime::succession::Seat;
@@ -90,15 +88,15 @@ where
     }
 }
 
-async fn serve_grpc<S>(mut seat: Seat<InternalServer>, stream: S, peer: PeerId) -> Result<(), h2::Error>
+async fn serve_grpc<S>(mut seat: Seat<InternalServer>, stream: S, peer: PeerId) -> Result<(), pillion_http2::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let (stream, returned) = lingering::lend(stream);
-    let mut connection: Connection<_, Bytes> = h2::server::Builder::new()
+    let mut connection: Connection<_> = pillion_http2::server::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .handshake(Corked::new(stream))
+        .handshake(stream)
         .await?;
     let mut draining = false;
     let mut server = Arc::new(seat.server.clone()); // shared by the calls

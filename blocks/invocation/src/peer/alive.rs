@@ -4,9 +4,7 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
-use h2::client::SendRequest;
-use pillion_runtime::corked::Corked;
+use pillion_http2::client::SendRequest;
 use pillion_runtime::http2::alive::{listen, until_silent};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -16,22 +14,26 @@ const PING_INTERVAL: Duration = Duration::from_secs(10);
 const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Begins HTTP/2 on a connection.
-pub(super) async fn establish<S>(stream: S) -> Result<SendRequest<Bytes>, h2::Error>
+pub(super) async fn establish<S>(stream: S) -> Result<SendRequest, pillion_http2::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     establish_with(stream, PING_INTERVAL, PING_TIMEOUT).await
 }
 
-async fn establish_with<S>(stream: S, interval: Duration, timeout: Duration) -> Result<SendRequest<Bytes>, h2::Error>
+async fn establish_with<S>(
+    stream: S,
+    interval: Duration,
+    timeout: Duration,
+) -> Result<SendRequest, pillion_http2::Error>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let (stream, heard) = listen(stream);
-    let (sender, mut connection) = h2::client::Builder::new()
+    let (sender, mut connection) = pillion_http2::client::Builder::new()
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
-        .handshake(Corked::new(stream))
+        .handshake(stream)
         .await?;
     let pings = connection.ping_pong();
     tokio::spawn(async move {

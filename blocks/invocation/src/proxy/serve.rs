@@ -1,9 +1,8 @@
 //! Calls that another sidecar passes on: they are for the app of this one.
 
-use bytes::Bytes;
-use h2::RecvStream;
-use h2::server::SendResponse;
 use http::{Request, Response};
+use pillion_http2::RecvStream;
+use pillion_http2::server::SendResponse;
 use pillion_runtime::app_channel::AppChannel;
 use pillion_runtime::http2::stream::{self, StreamBody};
 use pillion_runtime::message::{DAPR_API_TOKEN, DAPR_APP_ID};
@@ -21,7 +20,7 @@ pub(crate) async fn serve(
     limit: usize,
     gate: Gate<'_>,
     request: Request<RecvStream>,
-    respond: SendResponse<Bytes>,
+    respond: SendResponse,
 ) {
     stream::answer(answer(channel, limit, gate, request), respond).await;
 }

@@ -14,8 +14,8 @@ pub(super) struct Broken {
     pub(super) connection: bool,
 }
 
-impl From<h2::Error> for Broken {
-    fn from(error: h2::Error) -> Self {
+impl From<pillion_http2::Error> for Broken {
+    fn from(error: pillion_http2::Error) -> Self {
         Self { status: stream::status_of(&error), connection: !error.is_reset() }
     }
 }

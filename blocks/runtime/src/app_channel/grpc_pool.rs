@@ -11,14 +11,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::Weak;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use h2::client::SendRequest;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Request, Response, Uri, Version, header};
 use parking_lot::Mutex;
+use pillion_http2::client::SendRequest;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tonic::body::Body;
@@ -26,7 +25,6 @@ use tonic::codegen::Service;
 use tonic::{ConnectError, Status};
 
 use super::tls::TlsClient;
-use crate::corked::Corked;
 use crate::http2::stream;
 use crate::loops::Here;
 use crate::socket::for_messages;
@@ -60,7 +58,7 @@ struct Pool {
 }
 
 struct Connection {
-    sender: SendRequest<Bytes>,
+    sender: SendRequest,
     load: Arc<Load>,
     on: Here,
 }
@@ -190,7 +188,7 @@ impl Pool {
     }
 
     /// A place on a connection, and whether that was made for this call.
-    async fn lease(self: &Arc<Self>) -> Result<(SendRequest<Bytes>, StreamGuard, bool), CallError> {
+    async fn lease(self: &Arc<Self>) -> Result<(SendRequest, StreamGuard, bool), CallError> {
         if let Some((sender, guard)) = self.share() {
             return Ok((sender, guard, false));
         }
@@ -215,12 +213,12 @@ impl Pool {
     }
 
     /// A place on the first connection of this loop with room; forgets closed ones.
-    fn share(&self) -> Option<(SendRequest<Bytes>, StreamGuard)> {
+    fn share(&self) -> Option<(SendRequest, StreamGuard)> {
         let here = Here::now();
         let mut connections = self.connections.lock();
-        connections.retain(|connection| !is_closed(&connection.sender));
+        connections.retain(|connection| !connection.sender.is_closed());
         let with_room = connections.iter().find(|connection| {
-            let allowed = connection.sender.current_max_send_streams().clamp(1, STREAMS_PER_CONNECTION);
+            let allowed = connection.sender.max_concurrent_send_streams().clamp(1, STREAMS_PER_CONNECTION);
             connection.on == here && connection.load.streams.load(Ordering::Relaxed) < allowed
         })?;
         with_room.load.streams.fetch_add(1, Ordering::Relaxed);
@@ -233,11 +231,11 @@ impl Pool {
         self.connections.lock().retain(|connection| {
             let busy = connection.load.streams.load(Ordering::Relaxed) > 0;
             let keep = std::mem::take(&mut first) || busy || connection.load.last_used.lock().elapsed() < idle;
-            keep && !is_closed(&connection.sender)
+            keep && !connection.sender.is_closed()
         });
     }
 
-    async fn dial(self: &Arc<Self>) -> io::Result<SendRequest<Bytes>> {
+    async fn dial(self: &Arc<Self>) -> io::Result<SendRequest> {
         let connected = async {
             let stream = TcpStream::connect((self.host.as_str(), self.port)).await?;
             for_messages(&stream)?;
@@ -258,35 +256,29 @@ impl Pool {
         })
     }
 
-    async fn handshake<S>(self: &Arc<Self>, stream: S) -> io::Result<SendRequest<Bytes>>
+    async fn handshake<S>(self: &Arc<Self>, stream: S) -> io::Result<SendRequest>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (sender, connection) = h2::client::Builder::new()
+        let (sender, connection) = pillion_http2::client::Builder::new()
             .initial_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_header_list_size(HEADER_BYTES_MAX)
             .initial_max_send_streams(0) // until the app has told its limit
-            .handshake(Corked::new(stream))
+            .handshake(stream)
             .await
             .map_err(io::Error::other)?;
         let pool = Arc::downgrade(self);
         tokio::spawn(async move { run(connection, &pool).await });
         // Calls that went out before the app's limit is known could be refused.
-        while sender.current_max_send_streams() == 0 {
-            if is_closed(&sender) {
+        while sender.max_concurrent_send_streams() == 0 {
+            if sender.is_closed() {
                 return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the app closed the connection"));
             }
             tokio::time::sleep(SETTINGS_PAUSE).await;
         }
         Ok(sender)
     }
-}
-
-/// Whether no call can be sent on a connection any more, as far as is known.
-fn is_closed(sender: &SendRequest<Bytes>) -> bool {
-    let mut unwatched = Context::from_waker(Waker::noop());
-    matches!(sender.clone().poll_ready(&mut unwatched), Poll::Ready(Err(_)))
 }
 
 /// Carries a connection to its end, and looks for idle ones meanwhile.

@@ -7,18 +7,18 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::client::SendRequest;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame};
+use pillion_http2::client::SendRequest;
+use pillion_http2::server::SendResponse;
+use pillion_http2::{Reason, RecvStream, SendStream};
 use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
 /// The status of a failure of HTTP/2: what the other side's reset means, else that the connection is gone. *Source:* gRPC over
 /// HTTP/2, section "Errors", and the original's texts.
-pub fn status_of(error: &h2::Error) -> Status {
+pub fn status_of(error: &pillion_http2::Error) -> Status {
     let Some(reason) = error.reason().filter(|_| error.is_reset()) else {
         return Status::unavailable(format!("error reading from server: {error}"));
     };
@@ -38,10 +38,10 @@ pub fn status_of(error: &h2::Error) -> Status {
 /// # Errors
 /// The connection's, or the stream's.
 pub async fn send<K>(
-    sender: &mut SendRequest<Bytes>,
+    sender: &mut SendRequest,
     request: Request<Body>,
     kept: K,
-) -> Result<Response<Body>, h2::Error>
+) -> Result<Response<Body>, pillion_http2::Error>
 where
     K: Send + Unpin + 'static,
 {
@@ -60,7 +60,7 @@ async fn begin(work: impl Future<Output = ()> + Send + 'static) -> Option<AbortO
     (!done).then(|| AbortOnDropHandle::new(tokio::spawn(work)))
 }
 
-async fn send_body(mut stream: SendStream<Bytes>, body: Body) {
+async fn send_body(mut stream: SendStream, body: Body) {
     match send_frames(&mut stream, body).await {
         Ok(false) => {
             let _ = stream.send_data(Bytes::new(), true); // a closed stream has its status already
@@ -71,7 +71,7 @@ async fn send_body(mut stream: SendStream<Bytes>, body: Body) {
 }
 
 /// Waits for an answer and sends it, until the caller gives up.
-pub async fn answer(response: impl Future<Output = Response<Body>>, mut respond: SendResponse<Bytes>) {
+pub async fn answer(response: impl Future<Output = Response<Body>>, mut respond: SendResponse) {
     let response = tokio::select! {
         biased;
         response = response => response,
@@ -88,7 +88,7 @@ pub async fn answer(response: impl Future<Output = Response<Body>>, mut respond:
 
 /// Sends a body with its trailers as the receiver has room for it; tells whether the stream was ended. `Err`: the body
 /// broke or the receiver is gone.
-async fn send_frames(stream: &mut SendStream<Bytes>, mut body: Body) -> Result<bool, ()> {
+async fn send_frames(stream: &mut SendStream, mut body: Body) -> Result<bool, ()> {
     loop {
         let frame = tokio::select! {
             biased;
@@ -114,7 +114,7 @@ async fn send_frames(stream: &mut SendStream<Bytes>, mut body: Body) -> Result<b
     }
 }
 
-async fn send_data(stream: &mut SendStream<Bytes>, mut data: Bytes, end: bool) -> Result<(), ()> {
+async fn send_data(stream: &mut SendStream, mut data: Bytes, end: bool) -> Result<(), ()> {
     if data.is_empty() {
         return if end { stream.send_data(data, true).map_err(|_| ()) } else { Ok(()) };
     }
