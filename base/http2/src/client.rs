@@ -1,7 +1,7 @@
 //! The client's side: connections that make requests.
 //!
-//! *Neighbours:* `driver` moves the bytes, `output` sends. *Invariant:* a connection ends when nobody can make a request on it and all
-//! that were made are over.
+//! *Neighbours:* `driver` moves the bytes, `output` sends. *Invariant:* a connection ends when nobody can make a
+//! request on it and all that were made are over.
 
 use std::fmt;
 use std::pin::Pin;
@@ -62,8 +62,8 @@ impl Builder {
         self
     }
 
-    /// Begins a connection; what there is to say at its beginning leaves when the connection is first polled, with the requests that
-    /// were made until then.
+    /// Begins a connection; what there is to say at its beginning leaves when the connection is first polled, with the
+    /// requests that were made until then.
     ///
     /// # Errors
     /// None now; the type leaves room for them.

@@ -1,8 +1,9 @@
 //! The bytes' way of a connection: reads, writes, and decides when.
 //!
-//! *Neighbours:* `client` and `server` poll it; `parser` takes what was read; handles fill the output and wake it. *Invariant:* what
-//! began to wait for its write in one turn of the event loop leaves in the next, with whatever was added to it meanwhile; before
-//! anything was read it leaves at once. While the peer does not take our answers to its frames, no more of them are read.
+//! *Neighbours:* `client` and `server` poll it; `parser` takes what was read; handles fill the output and wake it.
+//! *Invariant:* what began to wait for its write in one turn of the event loop leaves in the next, with whatever was
+//! added to it meanwhile; before anything was read it leaves at once. While the peer does not take our answers to its
+//! frames, no more of them are read.
 
 use std::io;
 use std::pin::{Pin, pin};
@@ -33,8 +34,8 @@ const WRITTEN_AT_ONCE: usize = 32 * 1024;
 const KEPT: usize = 16 * 1024;
 /// Unsent answers to the peer's frames with which nothing more is read.
 const REPLIES_MAX: usize = 16 * 1024;
-/// Unsent bytes of any kind with which a server reads nothing more: who takes no answers may not ask. A client reads all
-/// the same, so that the two do not wait for each other.
+/// Unsent bytes of any kind with which a server reads nothing more: who takes no answers may not ask. A client reads
+/// all the same, so that the two do not wait for each other.
 const UNSENT_MAX: usize = 512 * 1024;
 
 /// Why driving returned.

@@ -1,7 +1,7 @@
 //! Header blocks the peer sent: requests, responses, trailers. *Source:* RFC 9113 §8.1 to §8.3.
 //!
-//! *Neighbours:* `driver` decodes blocks, [`Head`] knows the rules of fields. *Invariant:* one final head, then data, then at most one
-//! block of trailers, which is the end.
+//! *Neighbours:* `driver` decodes blocks, [`Head`] knows the rules of fields. *Invariant:* one final head, then data,
+//! then at most one block of trailers, which is the end.
 
 use http::{Request, Response, StatusCode, Version};
 

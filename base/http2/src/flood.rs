@@ -1,7 +1,7 @@
 //! A budget for what a peer does that costs us work and gets nobody an answer.
 //!
-//! *Job:* resets of calls that were not answered, empty frames, frames that break rules of their stream. *Invariant:* a burst is
-//! forgiven, a constant stream is not; who does nothing of the kind never reads the clock here.
+//! *Job:* resets of calls that were not answered, empty frames, frames that break rules of their stream. *Invariant:* a
+//! burst is forgiven, a constant stream is not; who does nothing of the kind never reads the clock here.
 
 use std::time::Instant;
 

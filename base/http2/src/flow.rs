@@ -1,7 +1,7 @@
 //! Flow control: what the peer may send, and how much of its window is left to us. *Source:* RFC 9113 §5.2 and §6.9.
 //!
-//! *Neighbours:* `input` counts what came, `recv` gives it back, `pump` uses the peer's windows. *Invariant:* what was received and
-//! not released is never announced again; an announcement is made once it is half of the window.
+//! *Neighbours:* `input` counts what came, `recv` gives it back, `pump` uses the peer's windows. *Invariant:* what was
+//! received and not released is never announced again; an announcement is made once it is half of the window.
 
 use crate::error::{Misuse, Reason};
 use crate::frame::{self, MAX_31};

@@ -1,6 +1,7 @@
 //! Frames: their head, and those that are a few bytes. *Source:* RFC 9113 §4 and §6.
 //!
-//! *Neighbours:* `driver` reads heads, `output` and `pump` write what is longer. *Invariant:* every frame is written whole.
+//! *Neighbours:* `driver` reads heads, `output` and `pump` write what is longer. *Invariant:* every frame is written
+//! whole.
 
 /// What a client says first.
 pub(crate) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";

@@ -1,7 +1,7 @@
 //! Header fields and what they may be: requests, responses, trailers. *Source:* RFC 9113 §8.
 //!
-//! *Neighbours:* `hpack` decodes into a [`Head`], `fields` makes requests and responses of it. *Invariant:* what breaks a rule, or
-//! is longer than allowed, is counted and forgotten; it is the stream's end, not the connection's.
+//! *Neighbours:* `hpack` decodes into a [`Head`], `fields` makes requests and responses of it. *Invariant:* what breaks
+//! a rule, or is longer than allowed, is counted and forgotten; it is the stream's end, not the connection's.
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};

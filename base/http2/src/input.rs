@@ -1,7 +1,8 @@
 //! What the peer says, except header fields. *Source:* RFC 9113 §5.1 and §6.
 //!
-//! *Neighbours:* `driver` cuts frames out of what was read, `fields` takes header blocks, `flow` windows. *Invariant:* whatever comes,
-//! the answer is a change of state, a reset of one stream, or the end of the connection; never a panic, and never work without bound.
+//! *Neighbours:* `driver` cuts frames out of what was read, `fields` takes header blocks, `flow` windows. *Invariant:*
+//! whatever comes, the answer is a change of state, a reset of one stream, or the end of the connection; never a panic,
+//! and never work without bound.
 
 use bytes::{Bytes, BytesMut};
 
@@ -172,8 +173,8 @@ impl State {
         id.is_multiple_of(2) || id >= next
     }
 
-    /// Takes the head of a DATA frame, whose payload is `length` bytes with its padding and `useful` without. `Some`: that is
-    /// to be given to [`State::deliver`] for this stream.
+    /// Takes the head of a DATA frame, whose payload is `length` bytes with its padding and `useful` without. `Some`:
+    /// that is to be given to [`State::deliver`] for this stream.
     pub(crate) fn data(&mut self, head: FrameHead, length: u32, useful: u32) -> Result<Option<u32>, Refused> {
         self.recv_window -= i64::from(length);
         if self.recv_window < 0 {

@@ -1,7 +1,7 @@
 //! The ends: of streams, of handles, of the connection. *Source:* RFC 9113 §5.1, §5.4 and §6.8.
 //!
-//! *Neighbours:* all other methods of [`State`] call it when something is over. *Invariant:* a stream ends once; whoever waits for it
-//! is woken then.
+//! *Neighbours:* all other methods of [`State`] call it when something is over. *Invariant:* a stream ends once;
+//! whoever waits for it is woken then.
 
 use std::task::Waker;
 

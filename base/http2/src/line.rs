@@ -1,7 +1,7 @@
 //! Streams that wait in line.
 //!
-//! *Neighbours:* `pump` and `output` have those that wait to send, and to be opened. *Invariant:* who leaves costs the same however
-//! long the line is, and a line is never much longer than those who wait in it.
+//! *Neighbours:* `pump` and `output` have those that wait to send, and to be opened. *Invariant:* who leaves costs the
+//! same however long the line is, and a line is never much longer than those who wait in it.
 
 use std::collections::VecDeque;
 

@@ -1,7 +1,8 @@
 //! What is said: heads, data, trailers, resets, straight into the output. *Source:* RFC 9113 §6 and §8.
 //!
-//! *Neighbours:* the handles call it, `pump` sends what has to wait. *Invariant:* the blocks of one connection enter the output in the
-//! order in which they are encoded; data enters it only as far as both windows and the output's size allow.
+//! *Neighbours:* the handles call it, `pump` sends what has to wait. *Invariant:* the blocks of one connection enter
+//! the output in the order in which they are encoded; data enters it only as far as both windows and the output's size
+//! allow.
 
 use bytes::Bytes;
 use http::{HeaderMap, Method, Request, Response};
@@ -18,7 +19,8 @@ pub(crate) const OUT_MAX: usize = 128 * 1024;
 const AT_ONCE: usize = 64 * 1024;
 
 impl State {
-    /// Begins a request; it waits when the peer takes no more streams. Answers the stream's place and what its two handles count.
+    /// Begins a request; it waits when the peer takes no more streams. Answers the stream's place and what its two
+    /// handles count.
     pub(crate) fn send_request(&mut self, request: Request<()>, end: bool) -> Result<u32, Cause> {
         if let Some(failure) = &self.failure {
             return Err(failure.clone());

@@ -1,7 +1,7 @@
 //! Cuts frames out of what was read, and puts header blocks together. *Source:* RFC 9113 §4.
 //!
-//! *Neighbours:* `driver` reads, the methods of [`State`] take what comes out. *Invariant:* a frame is looked at when it is whole, where
-//! it lies; only payload that stays is copied, or cut off when that is cheaper.
+//! *Neighbours:* `driver` reads, the methods of [`State`] take what comes out. *Invariant:* a frame is looked at when
+//! it is whole, where it lies; only payload that stays is copied, or cut off when that is cheaper.
 
 use bytes::{Buf as _, Bytes, BytesMut};
 

@@ -1,7 +1,7 @@
 //! PING: whether the peer is there. *Source:* RFC 9113 §6.7.
 //!
-//! *Neighbours:* `input` hands answers in. *Invariant:* one ping of the program is under way at a time, and its payload is not that of
-//! a graceful end.
+//! *Neighbours:* `input` hands answers in. *Invariant:* one ping of the program is under way at a time, and its payload
+//! is not that of a graceful end.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};

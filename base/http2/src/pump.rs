@@ -1,7 +1,8 @@
 //! Sends what waits for windows or room, and shares the connection's window out. *Source:* RFC 9113 §5.2.
 //!
-//! *Neighbours:* the driver pumps whenever there is room. *Invariant:* streams that wait take turns, a frame each, those that asked for
-//! capacity first as well as those whose data waits here; what was assigned to one is not given to another.
+//! *Neighbours:* the driver pumps whenever there is room. *Invariant:* streams that wait take turns, a frame each,
+//! those that asked for capacity first as well as those whose data waits here; what was assigned to one is not given to
+//! another.
 
 use bytes::Buf as _;
 

@@ -1,7 +1,7 @@
 //! The receiving half of a stream.
 //!
-//! *Neighbours:* `client` and `server` hand it out, `input` and `fields` fill it. *Invariant:* data comes before the error that
-//! ended the stream; a stream whose end was received has none.
+//! *Neighbours:* `client` and `server` hand it out, `input` and `fields` fill it. *Invariant:* data comes before the
+//! error that ended the stream; a stream whose end was received has none.
 
 use std::fmt;
 use std::sync::Arc;

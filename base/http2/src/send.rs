@@ -1,6 +1,7 @@
 //! The sending half of a stream.
 //!
-//! *Neighbours:* `client` and `server` hand it out, `output` and `pump` send. *Invariant:* what is sent here keeps its order.
+//! *Neighbours:* `client` and `server` hand it out, `output` and `pump` send. *Invariant:* what is sent here keeps its
+//! order.
 
 use std::fmt;
 use std::task::{Context, Poll};

@@ -1,6 +1,7 @@
 //! SETTINGS: what this side is configured with and what the peer has said. *Source:* RFC 9113 §6.5.
 //!
-//! *Neighbours:* the builders fill [`Config`], `input` applies the peer's. *Invariant:* values out of range never get further.
+//! *Neighbours:* the builders fill [`Config`], `input` applies the peer's. *Invariant:* values out of range never get
+//! further.
 
 use crate::error::Reason;
 use crate::frame::{self, MAX_31};

@@ -1,8 +1,9 @@
 //! What both the handles and the driver know of a connection, under one lock.
 //!
-//! *Neighbours:* `input`, `fields`, `output`, `pump`, `flow` and `lifecycle` are the methods of [`State`], by what they are for.
-//! *Invariant:* the lock is held for no longer than one such method, or the frames of one read, and never while waiting. Wakers of
-//! streams are called by whoever held the lock, after it; the driver's is called under it, which only puts a task into a queue.
+//! *Neighbours:* `input`, `fields`, `output`, `pump`, `flow` and `lifecycle` are the methods of [`State`], by what they
+//! are for. *Invariant:* the lock is held for no longer than one such method, or the frames of one read, and never
+//! while waiting. Wakers of streams are called by whoever held the lock, after it; the driver's is called under it,
+//! which only puts a task into a queue.
 
 use std::collections::VecDeque;
 use std::sync::Arc;

@@ -1,7 +1,8 @@
 //! What is known of each stream, by the number of its place; the wire's ids lead to places.
 //!
-//! *Neighbours:* `state` holds the one [`Streams`] of a connection, handles hold places. *Invariant:* a place is free again when the
-//! stream is over on the wire and no handle is left; an id leads to a place only while the stream is not over on the wire.
+//! *Neighbours:* `state` holds the one [`Streams`] of a connection, handles hold places. *Invariant:* a place is free
+//! again when the stream is over on the wire and no handle is left; an id leads to a place only while the stream is not
+//! over on the wire.
 
 use std::collections::VecDeque;
 use std::ops::{Index, IndexMut};

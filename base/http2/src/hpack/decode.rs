@@ -1,7 +1,8 @@
 //! Decodes header blocks into a [`Head`]. *Source:* RFC 7541 §6.
 //!
-//! *Neighbours:* `driver` hands blocks in, [`Head`] judges the fields. *Invariant:* a block that was refused for its fields is
-//! decoded to its end all the same, since the table is common to all streams; only one that is no HPACK ends the connection.
+//! *Neighbours:* `driver` hands blocks in, [`Head`] judges the fields. *Invariant:* a block that was refused for its
+//! fields is decoded to its end all the same, since the table is common to all streams; only one that is no HPACK ends
+//! the connection.
 
 use http::header::HeaderName;
 

@@ -1,8 +1,8 @@
 //! Encodes header fields straight into the output. *Source:* RFC 7541 §6.
 //!
-//! *Neighbours:* `output` writes the frame around a block. *Invariant:* what is secret or different in each call never enters the
-//! table; anything else enters it when it is said for the second time, so that what is said once drives out nothing. Text is not
-//! Huffman-coded: what is said often is one byte anyway.
+//! *Neighbours:* `output` writes the frame around a block. *Invariant:* what is secret or different in each call never
+//! enters the table; anything else enters it when it is said for the second time, so that what is said once drives out
+//! nothing. Text is not Huffman-coded: what is said often is one byte anyway.
 
 use std::collections::VecDeque;
 

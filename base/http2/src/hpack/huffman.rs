@@ -1,7 +1,8 @@
 //! The Huffman code of HPACK. *Source:* RFC 7541 appendix B.
 //!
-//! The code is canonical: the lengths say everything. What is up to eight bits long, which is nearly all that headers have, is found
-//! in one step; longer codes by their length. *Invariant:* the tables are made at compile time from [`LENGTHS`].
+//! The code is canonical: the lengths say everything. What is up to eight bits long, which is nearly all that headers
+//! have, is found in one step; longer codes by their length. *Invariant:* the tables are made at compile time from
+//! [`LENGTHS`].
 
 /// The end of a string, which must not be in one.
 const EOS: u16 = 256;

@@ -1,6 +1,7 @@
 //! The static table, and the decoder's dynamic one. *Source:* RFC 7541 §2.3 and appendix A.
 //!
-//! *Neighbours:* `decode` and `encode`. *Invariant:* entries are kept parsed, so that a field that comes again costs two counters.
+//! *Neighbours:* `decode` and `encode`. *Invariant:* entries are kept parsed, so that a field that comes again costs
+//! two counters.
 
 use std::collections::VecDeque;
 

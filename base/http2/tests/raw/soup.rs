@@ -59,7 +59,7 @@ async fn feed(io: tokio::io::DuplexStream, bytes: Vec<u8>, piece: usize) -> Vec<
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(300))]
+    #![proptest_config(ProptestConfig::default())] // PROPTEST_CASES tells how many
 
     #[test]
     fn servers_bear_anything(bytes in soup(), piece in 1usize..300) {
