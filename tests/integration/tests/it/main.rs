@@ -15,6 +15,7 @@ mod fixture;
 mod grpc;
 mod grpc_app;
 mod grpc_proxy;
+mod grpc_wire;
 mod h2c;
 mod healthz;
 mod hot_reload;

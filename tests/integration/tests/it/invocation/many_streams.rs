@@ -65,6 +65,7 @@ async fn more_streams_than_a_connection_carries_share_two() {
     }
     for (clients, processors) in [(1, "1"), (2, "2"), (1, "3"), (2, "3")] {
         let all = tokio::time::timeout(Duration::from_secs(120), hold_many_open(clients, processors));
-        all.await.unwrap_or_else(|_| panic!("{clients} connections of the application, {processors} processors: no end"));
+        all.await
+            .unwrap_or_else(|_| panic!("{clients} connections of the application, {processors} processors: no end"));
     }
 }

@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 
-use crate::fixture::unique;
+use crate::fixture::{resident, unique};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -220,13 +220,6 @@ async fn a_body_that_streams_is_never_sent_again() {
         let more = tokio::time::timeout(Duration::from_millis(300), app.calls.recv()).await;
         assert!(more.is_err(), "one call more than allowed");
     }
-}
-
-/// Resident memory of a process in KiB.
-fn resident(sidecar: &Sidecar) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", sidecar.pid())).unwrap();
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse().unwrap()
 }
 
 /// `PILLION_BODY_MIB` chooses the size; the figures of the project are for 1024.
