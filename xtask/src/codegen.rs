@@ -14,6 +14,8 @@ use anyhow::{Context, Result, bail};
 use prost_build::Module;
 use prost_types::FileDescriptorSet;
 
+use crate::metadata;
+
 /// One protobuf package and the place of its Rust code.
 struct Package {
     /// Name in the `.proto` files; empty for the durable task files that declare no package.
@@ -52,7 +54,7 @@ pub(crate) fn run(args: &[String]) -> Result<()> {
         [one] if one == "--check" => true,
         _ => bail!("usage: cargo xtask codegen [--check]"),
     };
-    let crate_dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../base/proto");
+    let crate_dir = metadata::root()?.join("base/proto");
     let wanted = generate(&crate_dir.join("proto"))?;
     let out = crate_dir.join("src/gen");
     if check { compare(&out, &wanted) } else { write(&out, &wanted) }

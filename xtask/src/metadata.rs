@@ -7,12 +7,14 @@ use std::process::Command;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-/// The root of the repository.
+/// The root of the repository. What cargo says now counts: with a build directory that clones share, the path compiled in may be
+/// another clone's.
 ///
 /// # Errors
 /// When this crate has no parent directory.
 pub(crate) fn root() -> Result<PathBuf> {
-    let parent = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let own = std::env::var_os("CARGO_MANIFEST_DIR").unwrap_or_else(|| env!("CARGO_MANIFEST_DIR").into());
+    let parent = Path::new(&own).parent();
     parent.map(Path::to_path_buf).context("xtask has no parent directory")
 }
 

@@ -13,6 +13,7 @@ use super::options::Options;
 use super::paths::{Sidecar, SidecarSettings, built};
 use super::process::{Process, exchange, resident_kib};
 use super::report::{middle, write_json};
+use crate::metadata;
 
 /// Component types both sidecars have and that need no server.
 const COMPONENTS: [(&str, &str); 3] =
@@ -109,7 +110,7 @@ fn await_healthy(process: &mut Process, port: u16, deadline: Instant) -> Result<
 
 /// Milliseconds from `pillion run -f examples/tenants` to healthy apps on its four ports.
 fn demo(directory: &Path) -> Result<f64> {
-    let template = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/tenants/dapr.yaml");
+    let template = metadata::root()?.join("examples/tenants/dapr.yaml");
     let text = fs::read_to_string(&template).with_context(|| format!("reading {}", template.display()))?;
     let ports: Vec<u16> = text
         .lines()
