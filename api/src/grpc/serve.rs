@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pillion_http2::server::Connection;
-use pillion_runtime::http2::alive::{listen, until_silent};
+use pillion_runtime::http2::alive::{PING_INTERVAL, PING_TIMEOUT, listen, until_silent};
 use pillion_runtime::http2::stream::{StreamBody, answer};
+use pillion_runtime::http2::{CONNECTION_WINDOW, STREAM_WINDOW};
 use pillion_runtime::succession::{Seat, Server as _};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
@@ -17,12 +18,8 @@ use crate::accept::{Acceptor, Listener, accept};
 
 /// Time for the first bytes of HTTP/2. *Source:* the gRPC library of the original.
 const HANDSHAKE_LIMIT: Duration = Duration::from_secs(120);
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
 /// A connection without calls for this long is closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(180);
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
 
 impl GrpcFront {
     /// Serves a TCP listener until cancelled, then lets the calls under way on its connections finish.

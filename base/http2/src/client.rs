@@ -17,7 +17,7 @@ use crate::frame::MAX_31;
 use crate::ping::PingPong;
 use crate::recv::RecvStream;
 use crate::send::SendStream;
-use crate::settings::{Config, FRAME_MAX, FRAME_MIN};
+use crate::settings::{Config, common_settings};
 use crate::state::{Shared, State, StreamRef, unlock};
 
 /// How a connection is to be.
@@ -27,34 +27,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The defaults of RFC 9113.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// How much the peer may send on a stream before any of it is used.
-    pub fn initial_window_size(&mut self, size: u32) -> &mut Self {
-        self.config.stream_window = size.min(MAX_31);
-        self
-    }
-
-    /// The same for all streams together; not less than 65535.
-    pub fn initial_connection_window_size(&mut self, size: u32) -> &mut Self {
-        self.config.connection_window = size.min(MAX_31);
-        self
-    }
-
-    /// How long the header fields of a response may be.
-    pub fn max_header_list_size(&mut self, size: u32) -> &mut Self {
-        self.config.header_list = Some(size);
-        self
-    }
-
-    /// How long the peer's frames may be; 16384 to 16777215.
-    pub fn max_frame_size(&mut self, size: u32) -> &mut Self {
-        self.config.frame_size = size.clamp(FRAME_MIN, FRAME_MAX);
-        self
-    }
+    common_settings!();
 
     /// How many streams are opened before the peer has said how many it takes.
     pub fn initial_max_send_streams(&mut self, streams: usize) -> &mut Self {

@@ -167,22 +167,6 @@ impl Error {
         matches!(self.kind, Kind::Io(_))
     }
 
-    /// The error of the bytes' way.
-    pub fn get_io(&self) -> Option<&io::Error> {
-        match &self.kind {
-            Kind::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-
-    /// The error of the bytes' way.
-    pub fn into_io(self) -> Option<io::Error> {
-        match self.kind {
-            Kind::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-
     /// Whether the connection was ended by GOAWAY.
     pub fn is_go_away(&self) -> bool {
         matches!(self.kind, Kind::GoAway(..))

@@ -14,9 +14,6 @@ use crate::streams::{Ended, RecvSide, SendSide};
 impl State {
     /// Takes the fields of a block.
     pub(crate) fn headers(&mut self, id: u32, end: bool, head: Head) -> Result<(), Refused> {
-        if id == 0 {
-            return Err(Refused::protocol("HEADERS on stream 0"));
-        }
         match self.streams.find(id) {
             Some(key) if self.is_client && self.streams[key].recv == RecvSide::Head => {
                 self.response(key, id, end, head)

@@ -10,6 +10,7 @@ use crate::frame::{self, END_HEADERS, END_STREAM, FrameHead, HEAD_BYTES, PREFACE
 use crate::head::Head;
 use crate::hpack::Decoder;
 use crate::input::Refused;
+use crate::settings::FRAME_MIN;
 use crate::state::State;
 
 /// Payload up to this size is copied, which leaves the read buffer to the next read.
@@ -73,7 +74,7 @@ impl Parser {
             self.awaits_preface = false;
         }
         while let Some(head) = FrameHead::read(read) {
-            if let Err(refused) = self.check(head, state) {
+            if let Err(refused) = self.check(head) {
                 return state.refused(refused);
             }
             if read.len() < HEAD_BYTES + head.length {
@@ -87,8 +88,8 @@ impl Parser {
     }
 
     /// What can be wrong before a frame is all there.
-    fn check(&mut self, head: FrameHead, state: &State) -> Result<(), Refused> {
-        if head.length > state.config.frame_size as usize {
+    fn check(&self, head: FrameHead) -> Result<(), Refused> {
+        if head.length > FRAME_MIN as usize {
             return Err(Refused::Connection(Reason::FRAME_SIZE_ERROR, "a frame longer than allowed"));
         }
         if self.awaits_settings && (head.kind != frame::SETTINGS || head.has(frame::ACK)) {
@@ -178,7 +179,7 @@ impl Parser {
         let Some(mut block) = self.block.take() else { return Ok(()) };
         let list_max = state.config.header_list_max();
         let bytes_max = list_max.saturating_mul(4).min(BLOCK_MAX).max(list_max);
-        let frames_max = CONTINUATIONS.max(bytes_max / state.config.frame_size as usize * 2);
+        let frames_max = CONTINUATIONS.max(bytes_max / FRAME_MIN as usize * 2);
         block.bytes.extend_from_slice(fragment);
         block.frames += 1;
         if block.bytes.len() > bytes_max || block.frames > frames_max {

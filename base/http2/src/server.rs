@@ -12,11 +12,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::driver::{Driven, Driver};
 use crate::error::{Cause, Error, Initiator, Reason};
-use crate::frame::MAX_31;
 use crate::ping::PingPong;
 use crate::recv::RecvStream;
 use crate::send::{self, SendStream};
-use crate::settings::{Config, FRAME_MAX, FRAME_MIN};
+use crate::settings::{Config, common_settings};
 use crate::state::{Shared, StreamRef, unlock};
 
 /// How a connection is to be.
@@ -26,34 +25,7 @@ pub struct Builder {
 }
 
 impl Builder {
-    /// The defaults of RFC 9113.
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// How much the peer may send on a stream before any of it is used.
-    pub fn initial_window_size(&mut self, size: u32) -> &mut Self {
-        self.config.stream_window = size.min(MAX_31);
-        self
-    }
-
-    /// The same for all streams together; not less than 65535.
-    pub fn initial_connection_window_size(&mut self, size: u32) -> &mut Self {
-        self.config.connection_window = size.min(MAX_31);
-        self
-    }
-
-    /// How long the header fields of a request may be.
-    pub fn max_header_list_size(&mut self, size: u32) -> &mut Self {
-        self.config.header_list = Some(size);
-        self
-    }
-
-    /// How long the peer's frames may be; 16384 to 16777215.
-    pub fn max_frame_size(&mut self, size: u32) -> &mut Self {
-        self.config.frame_size = size.clamp(FRAME_MIN, FRAME_MAX);
-        self
-    }
+    common_settings!();
 
     /// How many streams the peer may have open; without it as many as it likes.
     pub fn max_concurrent_streams(&mut self, streams: u32) -> &mut Self {
@@ -123,14 +95,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Connection<IO> {
                 Poll::Ready(Driven::Ended(ended)) => return Poll::Ready(ended.err().map(Err)),
                 Poll::Pending => return Poll::Pending,
             }
-        }
-    }
-
-    /// Drives the connection to its end; requests that come meanwhile wait.
-    pub fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        match self.driver.poll(cx, false) {
-            Poll::Ready(Driven::Ended(ended)) => Poll::Ready(ended),
-            Poll::Ready(Driven::Offered) | Poll::Pending => Poll::Pending,
         }
     }
 }

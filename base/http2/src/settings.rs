@@ -7,8 +7,9 @@ use crate::error::Reason;
 use crate::frame::{self, MAX_31};
 
 pub(crate) const DEFAULT_WINDOW: u32 = 65_535;
+/// The longest frame anybody has to take, and we do.
 pub(crate) const FRAME_MIN: u32 = 16_384;
-pub(crate) const FRAME_MAX: u32 = (1 << 24) - 1;
+const FRAME_MAX: u32 = (1 << 24) - 1;
 /// Longer frames than this are not sent, so that streams can take turns.
 const FRAME_SENT_MAX: u32 = 65_536;
 /// As the `h2` crate and gRPC's own servers have it.
@@ -27,7 +28,6 @@ pub(crate) struct Config {
     pub(crate) stream_window: u32,
     pub(crate) connection_window: u32,
     pub(crate) header_list: Option<u32>,
-    pub(crate) frame_size: u32,
     /// Streams the peer may open; `None` = no limit.
     pub(crate) streams: Option<u32>,
     /// Streams this side opens before the peer has said how many it takes.
@@ -40,7 +40,6 @@ impl Default for Config {
             stream_window: DEFAULT_WINDOW,
             connection_window: DEFAULT_WINDOW,
             header_list: None,
-            frame_size: FRAME_MIN,
             streams: None,
             send_streams: 100,
         }
@@ -69,18 +68,44 @@ impl Config {
         if self.stream_window != DEFAULT_WINDOW {
             put(INITIAL_WINDOW_SIZE, self.stream_window);
         }
-        if self.frame_size != FRAME_MIN {
-            put(MAX_FRAME_SIZE, self.frame_size);
-        }
         if let Some(size) = self.header_list {
             put(MAX_HEADER_LIST_SIZE, size);
         }
-        out[begin + 2] = (out.len() - begin - frame::HEAD_BYTES) as u8; // at most five of six bytes
+        out[begin + 2] = (out.len() - begin - frame::HEAD_BYTES) as u8; // at most four of six bytes
         if self.connection_window > DEFAULT_WINDOW {
             frame::put_window_update(out, 0, self.connection_window - DEFAULT_WINDOW);
         }
     }
 }
+
+/// The settings both builders have.
+macro_rules! common_settings {
+    () => {
+        /// The defaults of RFC 9113.
+        pub fn new() -> Self {
+            Self::default()
+        }
+
+        /// How much the peer may send on a stream before any of it is used.
+        pub fn initial_window_size(&mut self, size: u32) -> &mut Self {
+            self.config.stream_window = size.min(crate::frame::MAX_31);
+            self
+        }
+
+        /// The same for all streams together; not less than 65535.
+        pub fn initial_connection_window_size(&mut self, size: u32) -> &mut Self {
+            self.config.connection_window = size.min(crate::frame::MAX_31);
+            self
+        }
+
+        /// How long the header fields of the peer's messages may be.
+        pub fn max_header_list_size(&mut self, size: u32) -> &mut Self {
+            self.config.header_list = Some(size);
+            self
+        }
+    };
+}
+pub(crate) use common_settings;
 
 /// What the peer has said, and the defaults for the rest.
 #[derive(Clone, Debug)]
@@ -91,8 +116,6 @@ pub(crate) struct PeerSettings {
     /// Whether the peer has said nothing yet.
     is_unsaid: bool,
     pub(crate) header_table: u32,
-    /// Whether it has said anything.
-    has_said: bool,
 }
 
 impl PeerSettings {
@@ -103,15 +126,11 @@ impl PeerSettings {
             streams: send_streams,
             is_unsaid: true,
             header_table: 4096,
-            has_said: false,
         }
     }
 
     /// Takes the payload of a SETTINGS frame over; its length is a multiple of six.
     pub(crate) fn apply(&mut self, payload: &[u8], client: bool) -> Result<(), Reason> {
-        if !std::mem::replace(&mut self.has_said, true) {
-            self.streams = usize::MAX; // who says no limit has none
-        }
         let (settings, _) = payload.as_chunks::<6>();
         if std::mem::take(&mut self.is_unsaid) {
             self.streams = usize::MAX; // no limit, unless there is one

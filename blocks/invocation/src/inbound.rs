@@ -14,6 +14,7 @@ use pillion_http2::server::SendResponse;
 use pillion_http2::{RecvStream, SendStream};
 use pillion_runtime::app_channel::AppChannel;
 use pillion_runtime::body::{Body, BodyError};
+use pillion_runtime::http2::stream::send_data;
 use pillion_runtime::loops::Loops;
 use pillion_runtime::message::{CALLER_APP_ID, InvokeRequest, InvokeResponse, NO_VERB, known_verb, normalize_in_place};
 use pillion_runtime::succession::{Seat, Server, Succession};
@@ -32,7 +33,7 @@ use crate::peer::{CALL_LOCAL, CALL_LOCAL_STREAM, OWN_AGENT, PeerError};
 use crate::proxy;
 use crate::shortcut::Shortcut;
 use crate::spans;
-use crate::stream::{Direction, MessageStream, send_payloads, send_with_capacity};
+use crate::stream::{Direction, MessageStream, send_payloads};
 use crate::wire::{WireError, decode_invoke_request, decode_request, first_response_frame};
 use connection::{log_end, serve_tcp, serve_unix};
 
@@ -266,7 +267,7 @@ impl InternalServer {
         let response = self.invoke(&channel, CALL_LOCAL, sent, request, peer).await?;
         let message = unary_response(response, self.max_body_bytes).await?;
         let mut stream = respond.send_response(head(), false).map_err(|error| gone(&error))?;
-        send_with_capacity(&mut stream, frame(&message)).await.map_err(|error| gone(&error))?;
+        send_data(&mut stream, frame(&message), false).await.map_err(|error| gone(&error))?;
         stream.send_trailers(ok_trailers()).map_err(|error| gone(&error))
     }
 

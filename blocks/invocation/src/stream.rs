@@ -9,6 +9,7 @@ use http_body::{Body as HttpBody, Frame};
 use pillion_core::error::GrpcCode;
 use pillion_http2::{RecvStream, SendStream};
 use pillion_runtime::body::{Body, BodyError};
+use pillion_runtime::http2::stream::send_data;
 
 use crate::peer::{PeerError, StreamGuard};
 use crate::wire::{FrameReader, Payload, WireError, decode_request, decode_response, payload_frame};
@@ -196,26 +197,6 @@ pub(crate) fn grpc_status(headers: &HeaderMap) -> Result<(), PeerError> {
     Err(PeerError::new(GrpcCode::from_number(number), message.unwrap_or_default()))
 }
 
-/// Sends bytes, waiting until the receiver has room for them.
-///
-/// # Errors
-/// The stream was reset or the connection is gone.
-pub(crate) async fn send_with_capacity(stream: &mut SendStream, mut data: Bytes) -> Result<(), BodyError> {
-    while !data.is_empty() {
-        stream.reserve_capacity(data.len());
-        let granted = match stream.capacity() {
-            0 => match std::future::poll_fn(|cx| stream.poll_capacity(cx)).await {
-                Some(granted) => granted?,
-                None => return Err("the stream was closed by the receiver".into()),
-            },
-            granted => granted,
-        };
-        let part = data.split_to(granted.min(data.len()));
-        stream.send_data(part, false)?;
-    }
-    Ok(())
-}
-
 /// Sends the chunks of a body as numbered payload frames.
 ///
 /// # Errors
@@ -233,7 +214,7 @@ pub(crate) async fn send_payloads(stream: &mut SendStream, body: &mut Body, mut 
         if chunk.is_empty() {
             continue;
         }
-        send_with_capacity(stream, payload_frame(&chunk, seq)).await?;
+        send_data(stream, payload_frame(&chunk, seq), false).await?;
         seq += 1;
     }
 }

@@ -116,21 +116,26 @@ pub(super) fn decode(source: &[u8], to: &mut Vec<u8>) -> Result<(), ()> {
 }
 
 #[cfg(test)]
-pub(super) fn encode(source: &[u8], to: &mut Vec<u8>) {
-    let (mut bits, mut have) = (0u64, 0u32);
-    for symbol in source {
-        let length = u32::from(LENGTHS[usize::from(*symbol)]);
-        let group = TABLES.groups[length as usize];
-        let place = (0..group.count)
-            .find(|place| TABLES.symbols[usize::from(group.offset) + *place as usize] == u16::from(*symbol));
-        bits = bits << length | u64::from(group.first + place.unwrap());
-        have += length;
-        while have >= 8 {
-            have -= 8;
-            to.push((bits >> have) as u8);
+pub(super) mod tests {
+    use super::*;
+
+    /// The inverse, which only tests need: what is sent is not compressed.
+    pub(in crate::hpack) fn encode(source: &[u8], to: &mut Vec<u8>) {
+        let (mut bits, mut have) = (0u64, 0u32);
+        for symbol in source {
+            let length = u32::from(LENGTHS[usize::from(*symbol)]);
+            let group = TABLES.groups[length as usize];
+            let place = (0..group.count)
+                .find(|place| TABLES.symbols[usize::from(group.offset) + *place as usize] == u16::from(*symbol));
+            bits = bits << length | u64::from(group.first + place.unwrap());
+            have += length;
+            while have >= 8 {
+                have -= 8;
+                to.push((bits >> have) as u8);
+            }
         }
-    }
-    if have > 0 {
-        to.push((bits << (8 - have) | 0xff >> have) as u8);
+        if have > 0 {
+            to.push((bits << (8 - have) | 0xff >> have) as u8);
+        }
     }
 }

@@ -11,6 +11,7 @@ use pillion_core::log::Logger;
 use pillion_http2::server::Connection;
 use pillion_runtime::body::BodyError;
 use pillion_runtime::http1::server::{self, End, serve_on};
+use pillion_runtime::http2::{CONNECTION_WINDOW, STREAM_WINDOW};
 use pillion_runtime::socket::{UnixSocket, for_messages};
 use pillion_runtime::succession::Seat;
 use pillion_security::mutual::peer_id;
@@ -22,8 +23,6 @@ use super::{InternalServer, PeerId};
 use crate::direct;
 use crate::lingering;
 
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
 /// The first byte of a TLS client.
 const TLS_HANDSHAKE: u8 = 22;
 /// Time for the handshake of TLS. *Source:* the gRPC library of the original allows 120 s.

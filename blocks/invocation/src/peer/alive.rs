@@ -5,13 +5,9 @@
 use std::time::Duration;
 
 use pillion_http2::client::SendRequest;
-use pillion_runtime::http2::alive::{listen, until_silent};
+use pillion_runtime::http2::alive::{PING_INTERVAL, PING_TIMEOUT, listen, until_silent};
+use pillion_runtime::http2::{CONNECTION_WINDOW, STREAM_WINDOW};
 use tokio::io::{AsyncRead, AsyncWrite};
-
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
-const PING_INTERVAL: Duration = Duration::from_secs(10);
-const PING_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Begins HTTP/2 on a connection.
 pub(super) async fn establish<S>(stream: S) -> Result<SendRequest, pillion_http2::Error>

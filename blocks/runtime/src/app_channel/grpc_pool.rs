@@ -26,6 +26,7 @@ use tonic::{ConnectError, Status};
 
 use super::tls::TlsClient;
 use crate::http2::stream;
+use crate::http2::{CONNECTION_WINDOW, STREAM_WINDOW};
 use crate::loops::Here;
 use crate::socket::for_messages;
 
@@ -35,8 +36,6 @@ const PURGE_INTERVAL: Duration = Duration::from_secs(45);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 /// Between two looks for the app's settings, which come with the first bytes of a connection.
 const SETTINGS_PAUSE: Duration = Duration::from_millis(1);
-const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
 /// Longest head of an answer. *Source:* the default of the original's gRPC client.
 const HEADER_BYTES_MAX: u32 = 16 << 20;
 const OWN_AGENT: HeaderValue = HeaderValue::from_static("pillion");

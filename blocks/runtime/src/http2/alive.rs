@@ -14,6 +14,11 @@ use std::time::Duration;
 use pillion_http2::{Ping, PingPong};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+/// Between two pings.
+pub const PING_INTERVAL: Duration = Duration::from_secs(10);
+/// How long nothing may come after one.
+pub const PING_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Whether something was received since it was asked last.
 #[derive(Clone, Default)]
 pub struct Heard(Arc<AtomicBool>);

@@ -16,6 +16,8 @@ use tokio_util::task::AbortOnDropHandle;
 use tonic::body::Body;
 use tonic::{Code, Status};
 
+use crate::body::BodyError;
+
 /// The status of a failure of HTTP/2: what the other side's reset means, else that the connection is gone. *Source:* gRPC over
 /// HTTP/2, section "Errors", and the original's texts.
 pub fn status_of(error: &pillion_http2::Error) -> Status {
@@ -99,7 +101,7 @@ async fn send_frames(stream: &mut SendStream, mut body: Body) -> Result<bool, ()
         match frame.map_err(|_| ())?.into_data() {
             Ok(data) => {
                 let last = body.is_end_stream();
-                send_data(stream, data, last).await?;
+                send_data(stream, data, last).await.map_err(|_| ())?;
                 if last {
                     return Ok(true);
                 }
@@ -114,21 +116,26 @@ async fn send_frames(stream: &mut SendStream, mut body: Body) -> Result<bool, ()
     }
 }
 
-async fn send_data(stream: &mut SendStream, mut data: Bytes, end: bool) -> Result<(), ()> {
-    if data.is_empty() {
-        return if end { stream.send_data(data, true).map_err(|_| ()) } else { Ok(()) };
+/// Sends bytes, waiting until the receiver has room for them.
+///
+/// # Errors
+/// The stream was reset or the connection is gone.
+pub async fn send_data(stream: &mut SendStream, mut data: Bytes, end: bool) -> Result<(), BodyError> {
+    if data.is_empty() && end {
+        stream.send_data(data, true)?;
+        return Ok(());
     }
     while !data.is_empty() {
         stream.reserve_capacity(data.len());
         let granted = match stream.capacity() {
             0 => match std::future::poll_fn(|cx| stream.poll_capacity(cx)).await {
-                Some(granted) => granted.map_err(|_| ())?,
-                None => return Err(()),
+                Some(granted) => granted?,
+                None => return Err("the stream was closed by the receiver".into()),
             },
             granted => granted,
         };
         let part = data.split_to(granted.min(data.len()));
-        stream.send_data(part, end && data.is_empty()).map_err(|_| ())?;
+        stream.send_data(part, end && data.is_empty())?;
     }
     Ok(())
 }
