@@ -118,9 +118,12 @@ fn demo(directory: &Path) -> Result<f64> {
         .filter_map(|port| port.trim().parse().ok())
         .collect();
     anyhow::ensure!(!ports.is_empty(), "{} names no appPort", template.display());
-    built("tenant-service")?;
+    // The run file names the applications as programs of the PATH.
+    let applications = built("tenant-service")?.parent().map(Path::to_path_buf);
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let path = std::env::join_paths(applications.into_iter().chain(std::env::split_paths(&path)))?;
     let mut command = Command::new(&Sidecar::ours()?.program);
-    command.arg("run").arg("-f").arg(&template);
+    command.arg("run").arg("-f").arg(&template).env("PATH", path);
     let mut process = Process::start("demo", command, directory)?;
     let started = process.started;
     for port in ports {
